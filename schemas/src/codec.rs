@@ -1,0 +1,24 @@
+//! Pure: no I/O, no clock, no async.
+
+/// Names of record headers.
+pub mod header {
+    /// Version of the value's schema, decimal.
+    pub const SCHEMA: &str = "schema";
+    pub const WORKSPACE: &str = "workspace";
+    /// The event's `message_id`, so that a reader that needs only identity parses no JSON.
+    pub const MESSAGE_ID: &str = "mid";
+    /// The session the event belongs to, with the event time in milliseconds: `id@ms`.
+    pub const SESSION: &str = "session";
+    /// What the record is, where a topic carries more than one thing: `heartbeat` on `events.*`.
+    pub const TYPE: &str = "type";
+    /// Why a dead letter was rejected.
+    pub const REASON: &str = "reason";
+
+    pub const ALL: [&str; 6] = [SCHEMA, WORKSPACE, MESSAGE_ID, SESSION, TYPE, REASON];
+
+    /// The interned name of a header read from the wire; unknown ones are not ours and are dropped.
+    #[must_use]
+    pub fn known(name: &str) -> Option<&'static str> {
+        ALL.into_iter().find(|known| *known == name)
+    }
+}

@@ -1,0 +1,5 @@
+#![doc = include_str!("../README.md")]
+
+pub mod codec;
+pub mod record;
+pub mod topics;
