@@ -1,5 +1,22 @@
 #![doc = include_str!("../README.md")]
 
 pub mod codec;
+pub mod control;
+pub mod dead_letter;
+pub mod event;
+pub mod ids;
+pub mod json_schema;
+pub mod metric;
+pub mod micros;
+pub mod migrations;
 pub mod record;
+pub mod sketch;
+pub mod time;
 pub mod topics;
+pub mod window;
+
+/// The names most other modules use.
+pub use event::{Envelope, Kind, Source};
+pub use micros::Micros;
+pub use record::{CommittedOffset, Headers, NewRecord, Record, TopicPartition};
+pub use topics::Topic;

@@ -1,0 +1,253 @@
+//! Pure: no I/O, no clock, no async.
+//!
+//! The envelope around every event and its JSON codec. Strings are borrowed from the record where JSON allows;
+//! `properties` and `context` stay raw text until somebody names a field in them.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::kind::{Kind, Source};
+use crate::codec::header;
+use crate::micros::Micros;
+use crate::record::{Headers, NewRecord};
+use crate::time;
+
+/// The version this code writes. Older ones still decode (see `golden/`); newer ones are refused.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// One event. `timestamp_ms` is event time, corrected for the client's clock; `received_at_ms` is ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Envelope<'a> {
+    pub workspace: Cow<'a, str>,
+    pub message_id: Cow<'a, str>,
+    pub kind: Kind,
+    /// The track event's name, the page's or screen's name, the integration's event type, else the kind.
+    pub name: Cow<'a, str>,
+    pub user_id: Option<Cow<'a, str>>,
+    pub anonymous_id: Option<Cow<'a, str>>,
+    pub group_id: Option<Cow<'a, str>>,
+    /// `alias` only: the id the user had before.
+    pub previous_id: Option<Cow<'a, str>>,
+    pub session_id: Option<Cow<'a, str>>,
+    /// The campaign: stated by campaign events, found in UTM parameters on behaviour.
+    pub campaign: Option<Cow<'a, str>>,
+    /// The platform of an integration event.
+    pub platform: Option<Cow<'a, str>>,
+    /// What the event is worth or costs, where its kind has such a thing (conversion, spend, track's revenue).
+    pub value: Option<Micros>,
+    pub timestamp_ms: i64,
+    pub received_at_ms: i64,
+    /// A JSON object: properties, or traits for identify and group, or an integration's payload.
+    pub properties: Cow<'a, str>,
+    /// A JSON object.
+    pub context: Cow<'a, str>,
+}
+
+/// Why bytes are not an envelope.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    #[error("not an event: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("schema version {found} is newer than {SCHEMA_VERSION}: upgrade this process first")]
+    Newer { found: u32 },
+    #[error("kind `{kind}` does not belong to source `{source_name}`")]
+    Mismatch { kind: &'static str, source_name: &'static str },
+}
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    schema: u32,
+    #[serde(borrow)]
+    workspace: Cow<'a, str>,
+    #[serde(borrow)]
+    message_id: Cow<'a, str>,
+    source: Source,
+    kind: Kind,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    user_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    anonymous_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    group_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    previous_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    session_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    campaign: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    platform: Option<Cow<'a, str>>,
+    #[serde(default)]
+    value: Option<Micros>,
+    #[serde(with = "time::rfc3339")]
+    timestamp: i64,
+    #[serde(with = "time::rfc3339")]
+    received_at: i64,
+    #[serde(borrow)]
+    properties: &'a RawValue,
+    #[serde(borrow)]
+    context: &'a RawValue,
+}
+
+impl<'a> Envelope<'a> {
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.kind.source()
+    }
+
+    /// Who did it: the anonymous id where there is one (so that the events before and after a login stay together),
+    /// else the user, else the message itself.
+    #[must_use]
+    pub fn actor(&self) -> &str {
+        let known = |id: &'_ Option<Cow<'a, str>>| id.as_ref().is_some_and(|id| !id.is_empty());
+        if known(&self.anonymous_id) {
+            self.anonymous_id.as_deref().unwrap_or_default()
+        } else if known(&self.user_id) {
+            self.user_id.as_deref().unwrap_or_default()
+        } else {
+            &self.message_id
+        }
+    }
+
+    /// The record's key, `workspace|actor`: all events of an actor stay in order in one partition.
+    #[must_use]
+    pub fn key(&self) -> Bytes {
+        Bytes::from(format!("{}|{}", self.workspace, self.actor()))
+    }
+
+    /// # Errors
+    /// The bytes are no event of a version that this code knows.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let wire: Wire<'a> = serde_json::from_slice(bytes)?;
+        if wire.schema > SCHEMA_VERSION {
+            return Err(DecodeError::Newer { found: wire.schema });
+        }
+        if wire.kind.source() != wire.source {
+            return Err(DecodeError::Mismatch { kind: wire.kind.as_str(), source_name: wire.source.as_str() });
+        }
+        Ok(Self {
+            workspace: wire.workspace,
+            message_id: wire.message_id,
+            kind: wire.kind,
+            name: wire.name,
+            user_id: wire.user_id,
+            anonymous_id: wire.anonymous_id,
+            group_id: wire.group_id,
+            previous_id: wire.previous_id,
+            session_id: wire.session_id,
+            campaign: wire.campaign,
+            platform: wire.platform,
+            value: wire.value,
+            timestamp_ms: wire.timestamp,
+            received_at_ms: wire.received_at,
+            properties: Cow::Borrowed(wire.properties.get()),
+            context: Cow::Borrowed(wire.context.get()),
+        })
+    }
+
+    /// The JSON value of the record. Raw parts are copied as they are.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256 + self.properties.len() + self.context.len());
+        out.extend_from_slice(b"{\"schema\":1");
+        push_text(&mut out, "workspace", Some(&self.workspace));
+        push_text(&mut out, "message_id", Some(&self.message_id));
+        push_text(&mut out, "source", Some(self.source().as_str()));
+        push_text(&mut out, "kind", Some(self.kind.as_str()));
+        push_text(&mut out, "name", Some(&self.name));
+        push_text(&mut out, "user_id", self.user_id.as_deref());
+        push_text(&mut out, "anonymous_id", self.anonymous_id.as_deref());
+        push_text(&mut out, "group_id", self.group_id.as_deref());
+        push_text(&mut out, "previous_id", self.previous_id.as_deref());
+        push_text(&mut out, "session_id", self.session_id.as_deref());
+        push_text(&mut out, "campaign", self.campaign.as_deref());
+        push_text(&mut out, "platform", self.platform.as_deref());
+        push_text(&mut out, "value", self.value.map(|value| value.to_string()).as_deref());
+        push_text(&mut out, "timestamp", Some(&time::format_ms(self.timestamp_ms)));
+        push_text(&mut out, "received_at", Some(&time::format_ms(self.received_at_ms)));
+        out.extend_from_slice(b",\"properties\":");
+        out.extend_from_slice(self.properties.as_bytes());
+        out.extend_from_slice(b",\"context\":");
+        out.extend_from_slice(self.context.as_bytes());
+        out.push(b'}');
+        out
+    }
+
+    #[must_use]
+    pub fn headers(&self) -> Headers {
+        let headers = Headers::new()
+            .with(header::SCHEMA, Bytes::from_static(b"1"))
+            .with(header::WORKSPACE, Bytes::copy_from_slice(self.workspace.as_bytes()))
+            .with(header::MESSAGE_ID, Bytes::copy_from_slice(self.message_id.as_bytes()));
+        match &self.session_id {
+            Some(session) => headers.with(header::SESSION, format!("{session}@{}", self.timestamp_ms)),
+            None => headers,
+        }
+    }
+
+    /// The record for `raw.*`: the key chooses the partition.
+    #[must_use]
+    pub fn to_raw_record(&self) -> NewRecord {
+        NewRecord {
+            topic: self.source().raw_topic(),
+            partition: None,
+            key: self.key(),
+            value: Some(Bytes::from(self.encode())),
+            headers: self.headers(),
+            timestamp_ms: self.received_at_ms,
+        }
+    }
+}
+
+fn push_text(out: &mut Vec<u8>, name: &str, value: Option<&str>) {
+    let Some(value) = value else { return };
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    // Writing a string into memory cannot fail.
+    let _infallible = serde_json::to_writer(out, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_files_of_every_version_decode_and_the_newest_encodes_to_the_same_bytes() {
+        let cases = [
+            include_str!("../../golden/envelope-v1-track.json"),
+            include_str!("../../golden/envelope-v1-campaign.json"),
+            include_str!("../../golden/envelope-v1-integration.json"),
+        ];
+        for golden in cases {
+            let golden = golden.trim_end();
+            let envelope = Envelope::decode(golden.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(envelope.encode()).unwrap(), golden);
+        }
+    }
+
+    #[test]
+    fn newer_versions_and_wrong_families_are_refused() {
+        let golden = include_str!("../../golden/envelope-v1-track.json");
+        let newer = golden.replacen("\"schema\":1", "\"schema\":2", 1);
+        assert!(matches!(Envelope::decode(newer.as_bytes()), Err(DecodeError::Newer { found: 2 })));
+        let mixed = golden.replacen("\"source\":\"behavior\"", "\"source\":\"campaign\"", 1);
+        assert!(matches!(Envelope::decode(mixed.as_bytes()), Err(DecodeError::Mismatch { .. })));
+    }
+
+    #[test]
+    fn the_key_is_never_empty() {
+        let golden = include_str!("../../golden/envelope-v1-track.json");
+        let mut envelope = Envelope::decode(golden.as_bytes()).unwrap();
+        assert_eq!(envelope.key(), "acme|anon-1");
+        envelope.anonymous_id = None;
+        assert_eq!(envelope.key(), "acme|user-1");
+        envelope.user_id = Some("".into());
+        assert_eq!(envelope.key(), "acme|m-1");
+    }
+}

@@ -1,0 +1,11 @@
+//! Pure: no I/O, no clock, no async.
+//!
+//! Windows: grains and calendars, the aggregate of a window, and the records that carry them.
+
+mod aggregate;
+mod calendar;
+mod record;
+
+pub use aggregate::{Aggregate, Overflow, Sample};
+pub use calendar::{Calendar, CalendarError, Grain, Window};
+pub use record::{Delta, Epoch, Partial, PartialHeader, WindowState, WindowUpsert, window_key};
