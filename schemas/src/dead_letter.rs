@@ -55,10 +55,10 @@ impl DeadLetter {
         let mut kept = &original[..original.len().min(MAX_ORIGINAL_BYTES)];
         if kept.len() < original.len() {
             // Do not cut a character in two.
-            if let Err(error) = std::str::from_utf8(kept) {
-                if error.error_len().is_none() {
-                    kept = &kept[..error.valid_up_to()];
-                }
+            if let Err(error) = std::str::from_utf8(kept)
+                && error.error_len().is_none()
+            {
+                kept = &kept[..error.valid_up_to()];
             }
         }
         (self.original, self.encoding) = match std::str::from_utf8(kept) {

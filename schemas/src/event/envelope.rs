@@ -101,17 +101,12 @@ impl<'a> Envelope<'a> {
     }
 
     /// Who did it: the anonymous id where there is one (so that the events before and after a login stay together),
-    /// else the user, else the message itself.
+    /// else the user, else the message itself. An alias goes where the id it renames has its events.
     #[must_use]
     pub fn actor(&self) -> &str {
-        let known = |id: &'_ Option<Cow<'a, str>>| id.as_ref().is_some_and(|id| !id.is_empty());
-        if known(&self.anonymous_id) {
-            self.anonymous_id.as_deref().unwrap_or_default()
-        } else if known(&self.user_id) {
-            self.user_id.as_deref().unwrap_or_default()
-        } else {
-            &self.message_id
-        }
+        let previous = if self.kind == Kind::Alias { self.previous_id.as_deref() } else { None };
+        let ids = [previous, self.anonymous_id.as_deref(), self.user_id.as_deref()];
+        ids.into_iter().flatten().find(|id| !id.is_empty()).unwrap_or(&self.message_id)
     }
 
     /// The record's key, `workspace|actor`: all events of an actor stay in order in one partition.

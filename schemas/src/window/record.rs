@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::aggregate::Aggregate;
 use super::calendar::Grain;
+use crate::event::Source;
 use crate::metric::MetricKey;
 use crate::micros::Micros;
 use crate::sketch::{DdSketch, HyperLogLog, SketchError};
@@ -150,6 +151,8 @@ impl<'de> Deserialize<'de> for Epoch {
 pub struct WindowUpsert {
     #[serde(flatten)]
     pub key: MetricKey,
+    /// The family of events it is made of.
+    pub source: Source,
     pub grain: Grain,
     /// IANA name; `UTC` for minutes and quarters, which are the same everywhere.
     pub zone: String,
@@ -213,6 +216,7 @@ mod tests {
         };
         let upsert = WindowUpsert {
             key: key.clone(),
+            source: Source::Behavior,
             grain: Grain::Hour,
             zone: "Asia/Kathmandu".into(),
             window_start: 1_574_554_500,
@@ -225,7 +229,7 @@ mod tests {
             updated_at: 1_574_554_500_000,
         };
         let json = serde_json::to_string(&upsert).unwrap();
-        assert!(json.contains(r#""dimensions":{"country":"de"},"grain":"hour","zone":"Asia/Kathmandu""#), "{json}");
+        assert!(json.contains(r#""dimensions":{"country":"de"},"source":"behavior","grain":"hour","zone":"Asia/Kathmandu""#), "{json}");
         assert!(json.contains(r#""window_start":"2019-11-24T00:15:00Z""#), "{json}");
         assert!(json.contains(r#""epoch":"2-77","revision":5,"final":false,"count":2,"sum":"2.5""#), "{json}");
         let back: WindowUpsert = serde_json::from_str(&json).unwrap();

@@ -1,0 +1,47 @@
+//! The engine's ports on Apache Kafka, through rdkafka.
+
+mod committer;
+mod config;
+mod errors;
+mod reader;
+mod source;
+
+use std::sync::Arc;
+
+pub use committer::{KafkaOffsetCommitter, KafkaTransactions};
+pub use config::KafkaConfig;
+pub use reader::KafkaReader;
+pub use source::KafkaSource;
+
+use super::ports::{EngineError, Ports};
+
+/// Ports for a worker that commits outputs and offsets in one transaction. `slot` names the worker within its group, and
+/// must be the same after a restart.
+///
+/// # Errors
+/// The brokers refuse the settings or are away.
+pub fn transactional(
+    config: &KafkaConfig,
+    group: &str,
+    slot: &str,
+    topics: &[neonhub_schemas::Topic],
+) -> Result<Ports, EngineError> {
+    let source = KafkaSource::subscribe(config, group, slot, topics)?;
+    let committer = KafkaTransactions::new(config, group, slot, Arc::clone(source.consumer()))?;
+    Ok(Ports { source: Box::new(source), committer: Box::new(committer), reader: Box::new(KafkaReader::new(config)?) })
+}
+
+/// Ports for the landing, which commits offsets only.
+///
+/// # Errors
+/// The brokers refuse the settings or are away.
+pub fn offsets_only(
+    config: &KafkaConfig,
+    group: &str,
+    slot: &str,
+    topics: &[neonhub_schemas::Topic],
+) -> Result<Ports, EngineError> {
+    let source = KafkaSource::subscribe(config, group, slot, topics)?;
+    let committer = KafkaOffsetCommitter::new(config, Arc::clone(source.consumer()));
+    Ok(Ports { source: Box::new(source), committer: Box::new(committer), reader: Box::new(KafkaReader::new(config)?) })
+}

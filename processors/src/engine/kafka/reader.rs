@@ -1,0 +1,126 @@
+//! Reads partitions outside of any group, bounded by the high watermark: a restore that is bounded by the last stable
+//! offset would miss what a transaction that is still open has committed in the end.
+
+use std::time::{Duration, Instant};
+
+use neonhub_schemas::record::{Record, TopicPartition};
+use rdkafka::Offset;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use super::config::KafkaConfig;
+use super::errors::classify;
+use super::source::Batch;
+use crate::engine::ports::{EngineError, LogReader};
+
+/// Open transactions are given up by the broker after their timeout; this is longer.
+const OPEN_TRANSACTION_LIMIT: Duration = Duration::from_secs(60);
+
+pub struct KafkaReader {
+    config: KafkaConfig,
+    committed: BaseConsumer,
+    uncommitted: BaseConsumer,
+}
+
+impl KafkaReader {
+    /// # Errors
+    /// The settings are wrong.
+    pub fn new(config: &KafkaConfig) -> Result<Self, EngineError> {
+        let make = |isolation: &str| {
+            // A group id must be given; it is never joined.
+            let group = format!("{}reader", config.prefix);
+            config.consumer(isolation).set("group.id", group).create().map_err(|error| classify(&error))
+        };
+        Ok(Self { config: config.clone(), committed: make("read_committed")?, uncommitted: make("read_uncommitted")? })
+    }
+
+    fn watermarks(&self, consumer: &BaseConsumer, place: TopicPartition) -> Result<(u64, u64), EngineError> {
+        let (low, high) = consumer
+            .fetch_watermarks(&self.config.topic_name(place.topic), place.partition.cast_signed(), self.config.timeout)
+            .map_err(|error| classify(&error))?;
+        Ok((u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0)))
+    }
+
+    fn await_stable(&self, place: TopicPartition, to: u64) -> Result<(), EngineError> {
+        let deadline = Instant::now() + OPEN_TRANSACTION_LIMIT;
+        while self.watermarks(&self.committed, place)?.1 < to {
+            if Instant::now() >= deadline {
+                return Err(EngineError::Unavailable(format!("{place}: a transaction stays open below offset {to}")));
+            }
+            // Paces the question; there is nothing to be woken by.
+            self.committed.poll(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+}
+
+impl LogReader for KafkaReader {
+    fn bounds(&mut self, place: TopicPartition) -> Result<(u64, u64), EngineError> {
+        self.watermarks(&self.uncommitted, place)
+    }
+
+    fn offset_for_time(&mut self, place: TopicPartition, timestamp_ms: i64) -> Result<u64, EngineError> {
+        let name = self.config.topic_name(place.topic);
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&name, place.partition.cast_signed(), Offset::Offset(timestamp_ms.max(0)))
+            .map_err(|error| classify(&error))?;
+        let found = self.uncommitted.offsets_for_times(list, self.config.timeout).map_err(|error| classify(&error))?;
+        match found.find_partition(&name, place.partition.cast_signed()).map(|element| element.offset()) {
+            Some(Offset::Offset(offset)) => Ok(u64::try_from(offset).unwrap_or(0)),
+            _ => Ok(self.bounds(place)?.1),
+        }
+    }
+
+    fn read(
+        &mut self,
+        place: TopicPartition,
+        from: u64,
+        to: u64,
+        each: &mut dyn FnMut(Record),
+    ) -> Result<(), EngineError> {
+        if from >= to {
+            return Ok(());
+        }
+        self.await_stable(place, to)?;
+        let mut list = TopicPartitionList::new();
+        let start = Offset::Offset(i64::try_from(from).unwrap_or(i64::MAX));
+        list.add_partition_offset(&self.config.topic_name(place.topic), place.partition.cast_signed(), start)
+            .map_err(|error| classify(&error))?;
+        self.committed.assign(&list).map_err(|error| classify(&error))?;
+        let mut deadline = Instant::now() + self.config.timeout;
+        loop {
+            let mut batch = Batch::default();
+            let mut ended = false;
+            while batch.records.len() < 10_000 && !ended {
+                match self.committed.poll(Duration::from_millis(100)) {
+                    None => break,
+                    Some(Ok(message)) => {
+                        let offset = u64::try_from(message.offset()).unwrap_or(0);
+                        if offset < to {
+                            batch.push(place, &message);
+                        }
+                        ended = offset + 1 >= to;
+                    }
+                    Some(Err(KafkaError::PartitionEOF(_))) => ended = true,
+                    Some(Err(error)) => return Err(classify(&error)),
+                }
+            }
+            if !batch.records.is_empty() {
+                deadline = Instant::now() + self.config.timeout;
+            }
+            batch.finish().into_iter().for_each(&mut *each);
+            if ended {
+                break;
+            }
+            if Instant::now() >= deadline {
+                return Err(EngineError::Unavailable(format!(
+                    "{place}: nothing came within {:?}",
+                    self.config.timeout
+                )));
+            }
+        }
+        self.committed.unassign().map_err(|error| classify(&error))
+    }
+}

@@ -1,0 +1,274 @@
+//! A consumer group's partitions. One consumer for all topics of the worker; rebalances are noted by the callbacks, which
+//! run within `poll`, and told to the engine before anything else. A revoked partition's work was either committed or
+//! is given up, so the callbacks have nothing to wait for.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use neonhub_schemas::codec::header;
+use neonhub_schemas::record::{CommittedOffset, Headers, Record, TopicPartition};
+use neonhub_schemas::topics::Topic;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::{Offset, Timestamp};
+
+use super::config::KafkaConfig;
+use super::errors::classify;
+use crate::engine::ports::{EngineError, Source, SourceEvent};
+
+/// At most so many records and bytes a poll.
+const POLL_RECORDS: usize = 10_000;
+const POLL_BYTES: usize = 16 * 1024 * 1024;
+
+/// What the rebalance callbacks saw, in order.
+#[derive(Default)]
+pub struct RebalanceNotes {
+    notes: Mutex<Vec<Note>>,
+}
+
+enum Note {
+    Assigned(Vec<(String, i32)>),
+    Revoked(Vec<(String, i32)>),
+}
+
+impl RebalanceNotes {
+    fn push(&self, note: Note) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+    }
+
+    fn take(&self) -> Vec<Note> {
+        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ClientContext for RebalanceNotes {}
+
+fn places(list: &TopicPartitionList) -> Vec<(String, i32)> {
+    list.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect()
+}
+
+impl ConsumerContext for RebalanceNotes {
+    fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(list) = rebalance {
+            self.push(Note::Revoked(places(list)));
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(list) = rebalance {
+            // They wait until their state is restored.
+            if let Err(error) = consumer.pause(list) {
+                tracing::error!(%error, "assigned partitions could not be paused");
+            }
+            self.push(Note::Assigned(places(list)));
+        }
+    }
+}
+
+pub type GroupConsumer = BaseConsumer<RebalanceNotes>;
+
+pub struct KafkaSource {
+    config: KafkaConfig,
+    consumer: Arc<GroupConsumer>,
+    /// Where the partitions begin that have delivered nothing yet.
+    begins: HashMap<TopicPartition, i64>,
+    /// Partition numbers that said they are at their end; looked at when the input pauses.
+    maybe_ended: BTreeSet<i32>,
+}
+
+impl KafkaSource {
+    /// # Errors
+    /// The settings are wrong.
+    pub fn subscribe(config: &KafkaConfig, group: &str, slot: &str, topics: &[Topic]) -> Result<Self, EngineError> {
+        let group_id = format!("{}{group}", config.prefix);
+        let session_timeout_ms = config.session_timeout.as_millis();
+        let consumer: GroupConsumer = config
+            .consumer("read_committed")
+            .set("group.id", &group_id)
+            // A process that was killed takes its partitions back at once.
+            .set("group.instance.id", format!("{group_id}-{slot}"))
+            .set("session.timeout.ms", session_timeout_ms.to_string())
+            .set("heartbeat.interval.ms", (session_timeout_ms / 6).max(100).to_string())
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .create_with_context(RebalanceNotes::default())
+            .map_err(|error| classify(&error))?;
+        let names: Vec<String> = topics.iter().map(|topic| config.topic_name(*topic)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        consumer.subscribe(&names).map_err(|error| classify(&error))?;
+        let (begins, maybe_ended) = (HashMap::new(), BTreeSet::new());
+        Ok(Self { config: config.clone(), consumer: Arc::new(consumer), begins, maybe_ended })
+    }
+
+    #[must_use]
+    pub fn consumer(&self) -> &Arc<GroupConsumer> {
+        &self.consumer
+    }
+
+    fn place(&self, topic: &str, partition: i32) -> Option<TopicPartition> {
+        Some(TopicPartition { topic: self.config.topic(topic)?, partition: u32::try_from(partition).ok()? })
+    }
+
+    fn ours(&self, places: &[(String, i32)]) -> Vec<TopicPartition> {
+        places.iter().filter_map(|(topic, partition)| self.place(topic, *partition)).collect()
+    }
+
+    fn list(&self, partitions: &[TopicPartition]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for place in partitions {
+            list.add_partition(&self.config.topic_name(place.topic), place.partition.cast_signed());
+        }
+        list
+    }
+}
+
+impl Source for KafkaSource {
+    fn poll(&mut self, wait: Duration) -> Result<Vec<SourceEvent>, EngineError> {
+        let mut batch = Batch::default();
+        let mut wait = wait;
+        while batch.records.len() < POLL_RECORDS && batch.bytes.len() < POLL_BYTES {
+            match self.consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => {
+                    if let Some(place) = self.place(message.topic(), message.partition()) {
+                        batch.push(place, &message);
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.maybe_ended.insert(partition);
+                }
+                Some(Err(error)) => return Err(classify(&error)),
+            }
+            wait = Duration::ZERO;
+        }
+        let mut events = Vec::new();
+        let notes = self.consumer.context().take();
+        for note in notes {
+            events.push(match note {
+                Note::Assigned(places) => SourceEvent::Assigned(self.ours(&places)),
+                Note::Revoked(places) => SourceEvent::Revoked(self.ours(&places)),
+            });
+        }
+        let records = batch.finish();
+        if records.is_empty() {
+            for partition in std::mem::take(&mut self.maybe_ended) {
+                events.extend(self.at_end(partition)?.into_iter().map(SourceEvent::AtEnd));
+            }
+        } else {
+            events.push(SourceEvent::Records(records));
+        }
+        Ok(events)
+    }
+
+    fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Option<CommittedOffset>>, EngineError> {
+        let list = self.list(partitions);
+        let committed = self.consumer.committed_offsets(list, self.config.timeout).map_err(|error| classify(&error))?;
+        let find = |place: &TopicPartition| {
+            let element =
+                committed.find_partition(&self.config.topic_name(place.topic), place.partition.cast_signed())?;
+            match element.offset() {
+                Offset::Offset(offset) => Some(CommittedOffset {
+                    offset: u64::try_from(offset).ok()?,
+                    metadata: element.metadata().to_owned(),
+                }),
+                _ => None,
+            }
+        };
+        let found: Vec<Option<CommittedOffset>> = partitions.iter().map(find).collect();
+        for (place, committed) in partitions.iter().zip(&found) {
+            let offset = committed.as_ref().map_or(0, |committed| committed.offset);
+            self.begins.insert(*place, i64::try_from(offset).unwrap_or(i64::MAX));
+        }
+        Ok(found)
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), EngineError> {
+        self.consumer.resume(&self.list(partitions)).map_err(|error| classify(&error))
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), EngineError> {
+        self.consumer.pause(&self.list(partitions)).map_err(|error| classify(&error))
+    }
+}
+
+impl KafkaSource {
+    /// Partitions with this number (the event does not name the topic) whose every record has been delivered. Exact for
+    /// topics without transactions; in others control records at the end hide it until the next record.
+    fn at_end(&self, partition: i32) -> Result<Vec<TopicPartition>, EngineError> {
+        let positions = self.consumer.position().map_err(|error| classify(&error))?;
+        let mut ends = Vec::new();
+        for element in positions.elements().iter().filter(|element| element.partition() == partition) {
+            let Some(place) = self.place(element.topic(), partition) else { continue };
+            let (low, high) = self
+                .consumer
+                .fetch_watermarks(element.topic(), partition, self.config.timeout)
+                .map_err(|error| classify(&error))?;
+            let position = match element.offset() {
+                Offset::Offset(position) => position,
+                _ => self.begins.get(&place).copied().unwrap_or(0).max(low),
+            };
+            if position >= high {
+                ends.push(place);
+            }
+        }
+        Ok(ends)
+    }
+}
+
+/// Messages copied once, into one buffer.
+#[derive(Default)]
+pub struct Batch {
+    pub bytes: Vec<u8>,
+    pub records: Vec<(Record, Range<usize>, Option<Range<usize>>)>,
+}
+
+impl Batch {
+    pub fn push(&mut self, place: TopicPartition, message: &BorrowedMessage<'_>) {
+        let key = self.copy(message.key().unwrap_or_default());
+        let value = message.payload().map(|payload| self.copy(payload));
+        let mut headers = Headers::new();
+        if let Some(theirs) = message.headers() {
+            for theirs in theirs.iter() {
+                if let (Some(name), Some(value)) = (header::known(theirs.key), theirs.value) {
+                    headers = headers.with(name, Bytes::copy_from_slice(value));
+                }
+            }
+        }
+        let timestamp_ms = match message.timestamp() {
+            Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) => ms,
+            Timestamp::NotAvailable => 0,
+        };
+        let record = Record {
+            topic: place.topic,
+            partition: place.partition,
+            offset: u64::try_from(message.offset()).unwrap_or(0),
+            timestamp_ms,
+            key: Bytes::new(),
+            value: None,
+            headers,
+        };
+        self.records.push((record, key, value));
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len()
+    }
+
+    #[must_use]
+    pub fn finish(self) -> Vec<Record> {
+        let bytes = Bytes::from(self.bytes);
+        let with_bytes = |(mut record, key, value): (Record, Range<usize>, Option<Range<usize>>)| {
+            record.key = bytes.slice(key);
+            record.value = value.map(|value| bytes.slice(value));
+            record
+        };
+        self.records.into_iter().map(with_bytes).collect()
+    }
+}

@@ -1,0 +1,23 @@
+//! The engine: source → stage → one atomic commit.
+//!
+//! A [`Worker`] owns one source, the tasks of its partitions and one committer. It takes its ports and its clock as
+//! arguments and is stepped from outside: a thread in production, the simulation's scheduler in tests.
+
+mod outputs;
+mod ports;
+mod stage;
+mod telemetry;
+mod worker;
+
+pub mod kafka;
+
+pub use outputs::Outputs;
+pub use ports::{CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent};
+pub use stage::{Restore, Stage};
+pub use telemetry::EngineMetrics;
+pub use worker::{Progress, Worker, WorkerConfig};
+
+use std::sync::Arc;
+
+/// Wall or virtual clock: milliseconds since the Unix epoch.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;

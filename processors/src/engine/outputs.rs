@@ -1,0 +1,40 @@
+//! What a stage gives back: records, and what it counted.
+
+use neonhub_schemas::dead_letter::DeadLetter;
+use neonhub_schemas::record::{NewRecord, Record};
+
+/// Collected by the stage, committed by the worker.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    pub records: Vec<NewRecord>,
+    pub duplicates: u64,
+    pub late: u64,
+    pub dead_letters: u64,
+    pub capped: u64,
+}
+
+impl Outputs {
+    pub(super) fn add_counts(&mut self, other: &Self) {
+        self.duplicates += other.duplicates;
+        self.late += other.late;
+        self.dead_letters += other.dead_letters;
+        self.capped += other.capped;
+    }
+
+    /// Sets a record aside that cannot be processed; its partition goes on.
+    pub fn reject(&mut self, record: &Record, stage: &str, reason: &str, detail: impl std::fmt::Display) {
+        self.dead_letters += 1;
+        let workspace = record.headers.get(neonhub_schemas::codec::header::WORKSPACE);
+        let letter = DeadLetter {
+            workspace: workspace.map_or_else(String::new, |bytes| String::from_utf8_lossy(bytes).into_owned()),
+            reason: reason.to_owned(),
+            detail: detail.to_string(),
+            stage: stage.to_owned(),
+            place: format!("{}/{}@{}", record.topic, record.partition, record.offset),
+            received_at: record.timestamp_ms,
+            ..DeadLetter::default()
+        };
+        let letter = letter.with_original(record.value.as_deref().unwrap_or_default());
+        self.records.push(letter.to_record());
+    }
+}

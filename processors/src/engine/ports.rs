@@ -1,0 +1,107 @@
+//! What the engine needs from a log. Adapters: [`super::kafka`], and the embedded log in the topology crate.
+
+use std::time::Duration;
+
+use neonhub_schemas::record::{CommittedOffset, NewRecord, Record, TopicPartition};
+
+/// What a source has to say, in order.
+#[derive(Debug)]
+pub enum SourceEvent {
+    /// These partitions are ours now. They deliver nothing before [`Source::resume`].
+    Assigned(Vec<TopicPartition>),
+    /// These are no longer ours; nothing of them may be committed.
+    Revoked(Vec<TopicPartition>),
+    /// In order within each partition.
+    Records(Vec<Record>),
+    /// Everything that the partition had has been delivered. Said once, until there is more.
+    AtEnd(TopicPartition),
+}
+
+/// Why the engine could not go on, by what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Drop the worker, wait a little, and begin again from what is committed.
+    #[error("the log is not available: {0}")]
+    Unavailable(String),
+    /// Somebody else has our place: begin again from what is committed.
+    #[error("fenced: {0}")]
+    Fenced(String),
+    /// Nothing will make it better without a person.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// Records of the partitions that a group gave us.
+pub trait Source: Send {
+    /// Waits for something at most this long.
+    ///
+    /// # Errors
+    /// The log is away or we are fenced.
+    fn poll(&mut self, wait: Duration) -> Result<Vec<SourceEvent>, EngineError>;
+
+    /// Where the group stands.
+    ///
+    /// # Errors
+    /// The log is away.
+    fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Option<CommittedOffset>>, EngineError>;
+
+    /// Lets partitions deliver, from their committed offset on.
+    ///
+    /// # Errors
+    /// The log is away or we are fenced.
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), EngineError>;
+
+    /// Holds partitions back.
+    ///
+    /// # Errors
+    /// The log is away or we are fenced.
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), EngineError>;
+}
+
+/// What is committed together: all of it or nothing.
+#[derive(Debug, Default)]
+pub struct CommitUnit {
+    pub records: Vec<NewRecord>,
+    pub offsets: Vec<(TopicPartition, CommittedOffset)>,
+}
+
+/// Commits units atomically, fenced by the group's generation.
+pub trait Committer: Send {
+    /// # Errors
+    /// After any error the outcome is unknown: the caller drops its state and begins again from what is committed.
+    fn commit(&mut self, unit: CommitUnit) -> Result<(), EngineError>;
+}
+
+/// Reads partitions outside of any group: for restoring state and for topics that every worker reads whole.
+pub trait LogReader: Send {
+    /// The first offset there is, and the one after the last (open transactions included).
+    ///
+    /// # Errors
+    /// The log is away.
+    fn bounds(&mut self, partition: TopicPartition) -> Result<(u64, u64), EngineError>;
+
+    /// The first offset whose timestamp is not before `timestamp_ms`, or the end.
+    ///
+    /// # Errors
+    /// The log is away.
+    fn offset_for_time(&mut self, partition: TopicPartition, timestamp_ms: i64) -> Result<u64, EngineError>;
+
+    /// Hands over every committed record in `[from, to)`; waits for transactions that are still open below `to`.
+    ///
+    /// # Errors
+    /// The log is away.
+    fn read(
+        &mut self,
+        partition: TopicPartition,
+        from: u64,
+        to: u64,
+        each: &mut dyn FnMut(Record),
+    ) -> Result<(), EngineError>;
+}
+
+/// What one worker needs.
+pub struct Ports {
+    pub source: Box<dyn Source>,
+    pub committer: Box<dyn Committer>,
+    pub reader: Box<dyn LogReader>,
+}

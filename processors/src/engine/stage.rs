@@ -1,0 +1,63 @@
+//! What a processor is to the engine. Implementations are pure: they see records and a given time, and return effects.
+
+use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
+use neonhub_schemas::topics::Topic;
+
+use super::Outputs;
+
+/// A part of the log to be read before a task may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restore {
+    Whole(TopicPartition),
+    /// Records that are not older than this.
+    Since(TopicPartition, i64),
+}
+
+/// A processor: how to make, restore and run the task of one input partition.
+pub trait Stage: Send {
+    type Task: Send;
+
+    fn name(&self) -> &'static str;
+
+    fn inputs(&self) -> Vec<Topic>;
+
+    /// Topics of one partition that every worker reads whole before it starts, and follows: before records are
+    /// processed, everything that was on these topics when the records were read has been observed.
+    fn globals(&self) -> Vec<Topic> {
+        Vec::new()
+    }
+
+    fn observe_global(&mut self, _record: &Record) {}
+
+    /// A task for a partition whose committed offset is this.
+    fn open(&self, partition: TopicPartition, committed: Option<&CommittedOffset>) -> Self::Task;
+
+    fn restore_plan(&self, partition: TopicPartition, committed: Option<&CommittedOffset>) -> Vec<Restore>;
+
+    fn restore(&self, task: &mut Self::Task, record: &Record);
+
+    fn process(&self, task: &mut Self::Task, record: &Record, now_ms: i64, out: &mut Outputs);
+
+    /// The partition has delivered everything it had.
+    fn at_end(&self, _task: &mut Self::Task, _now_ms: i64) {}
+
+    /// Whether something waits to be committed now although no record came. `next_offset` is the position.
+    fn is_due(&self, _task: &Self::Task, _now_ms: i64) -> bool {
+        false
+    }
+
+    /// Puts out what is to be committed and says what to remember: the offset to begin from after a restart, and
+    /// metadata. `next_offset` is the offset after the last processed record, if the task knows of any.
+    fn prepare_commit(
+        &self,
+        task: &mut Self::Task,
+        next_offset: Option<u64>,
+        now_ms: i64,
+        out: &mut Outputs,
+    ) -> Option<CommittedOffset>;
+
+    /// Entries and bytes of state, for gauges.
+    fn state_size(&self, _task: &Self::Task) -> (usize, usize) {
+        (0, 0)
+    }
+}

@@ -1,0 +1,73 @@
+//! Prometheus metrics of the engine, by processor.
+
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+/// Registered once a process; labels are the processors' and topics' names.
+#[derive(Clone, Debug)]
+pub struct EngineMetrics {
+    pub records: IntCounterVec,
+    pub bytes: IntCounterVec,
+    pub outputs: IntCounterVec,
+    pub commits: IntCounterVec,
+    pub commit_seconds: HistogramVec,
+    pub restore_seconds: HistogramVec,
+    pub duplicates: IntCounterVec,
+    pub late: IntCounterVec,
+    pub dead_letters: IntCounterVec,
+    pub capped: IntCounterVec,
+    pub restarts: IntCounterVec,
+    pub state_entries: IntGaugeVec,
+    pub state_bytes: IntGaugeVec,
+    pub landed_rows: IntCounterVec,
+    pub landing_seconds: Histogram,
+    pub landing_failures: IntCounter,
+}
+
+impl EngineMetrics {
+    /// # Errors
+    /// A name is registered already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str, label: &str| -> Result<IntCounterVec, prometheus::Error> {
+            let metric = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let gauge = |name: &str, help: &str| -> Result<IntGaugeVec, prometheus::Error> {
+            let metric = IntGaugeVec::new(Opts::new(name, help), &["processor", "topic", "partition"])?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let seconds = || prometheus::exponential_buckets(0.001, 2.0, 14);
+        let histogram = |name: &str, help: &str| -> Result<HistogramVec, prometheus::Error> {
+            let metric = HistogramVec::new(HistogramOpts::new(name, help).buckets(seconds()?), &["processor"])?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let landing_seconds = Histogram::with_opts(
+            HistogramOpts::new("neonhub_landing_insert_seconds", "Time of one insert into ClickHouse.")
+                .buckets(seconds()?),
+        )?;
+        registry.register(Box::new(landing_seconds.clone()))?;
+        let landing_failures =
+            IntCounter::new("neonhub_landing_insert_failures_total", "Inserts that failed and are tried again.")?;
+        registry.register(Box::new(landing_failures.clone()))?;
+        Ok(Self {
+            records: counter("neonhub_processor_records_total", "Records read.", "processor")?,
+            bytes: counter("neonhub_processor_read_bytes_total", "Bytes of keys and values read.", "processor")?,
+            outputs: counter("neonhub_processor_outputs_total", "Records committed.", "processor")?,
+            commits: counter("neonhub_processor_commits_total", "Atomic commits.", "processor")?,
+            commit_seconds: histogram("neonhub_processor_commit_seconds", "Time of one atomic commit.")?,
+            restore_seconds: histogram("neonhub_processor_restore_seconds", "Time to restore one partition's state.")?,
+            duplicates: counter("neonhub_processor_duplicates_total", "Messages seen before, dropped.", "processor")?,
+            late: counter("neonhub_processor_late_events_total", "Deltas behind the watermark, counted.", "processor")?,
+            dead_letters: counter("neonhub_processor_dead_letters_total", "Records set aside.", "processor")?,
+            capped: counter("neonhub_processor_capped_keys_total", "Deltas counted under __other__.", "processor")?,
+            restarts: counter("neonhub_processor_restarts_total", "Workers begun again after an error.", "processor")?,
+            state_entries: gauge("neonhub_processor_state_entries", "Entries of state held in memory.")?,
+            state_bytes: gauge("neonhub_processor_state_bytes", "Bytes of state held in memory, estimated.")?,
+            landed_rows: counter("neonhub_landing_rows_total", "Rows inserted into ClickHouse.", "table")?,
+            landing_seconds,
+            landing_failures,
+        })
+    }
+}

@@ -1,0 +1,258 @@
+//! The cycle: poll → process → one atomic commit, as soon as the input pauses and at the latest every commit interval.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use neonhub_schemas::record::{Record, TopicPartition};
+
+use super::ports::{CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent};
+use super::stage::{Restore, Stage};
+use super::{Clock, EngineMetrics, Outputs};
+
+/// How often a worker commits.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerConfig {
+    /// The longest that processed records wait for their commit.
+    pub commit_interval: Duration,
+    /// Commit at the latest after this many records.
+    pub commit_records: u64,
+    /// How long a poll waits when there is nothing to do.
+    pub idle_wait: Duration,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self {
+            commit_interval: Duration::from_millis(100),
+            commit_records: 50_000,
+            idle_wait: Duration::from_millis(50),
+        }
+    }
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub records: usize,
+    pub committed: bool,
+}
+
+struct OpenTask<T> {
+    task: T,
+    /// The offset after the last processed record; `None` before the first.
+    next_offset: Option<u64>,
+    /// Not committed yet; given up with the task when its partition is revoked.
+    outputs: Outputs,
+    dirty: bool,
+}
+
+/// One worker of a processor. After an error it is dropped and made anew: its state is rebuilt from what is committed.
+pub struct Worker<S: Stage> {
+    stage: S,
+    source: Box<dyn Source>,
+    committer: Box<dyn Committer>,
+    reader: Box<dyn LogReader>,
+    clock: Clock,
+    config: WorkerConfig,
+    metrics: EngineMetrics,
+    tasks: BTreeMap<TopicPartition, OpenTask<S::Task>>,
+    globals: Vec<(TopicPartition, u64)>,
+    uncommitted_records: u64,
+    uncommitted_since_ms: Option<i64>,
+}
+
+impl<S: Stage> Worker<S> {
+    /// # Errors
+    /// The log is away.
+    pub fn new(
+        stage: S,
+        ports: Ports,
+        clock: Clock,
+        config: WorkerConfig,
+        metrics: EngineMetrics,
+    ) -> Result<Self, EngineError> {
+        let Ports { source, committer, reader } = ports;
+        let globals = stage.globals().into_iter().map(|topic| (TopicPartition { topic, partition: 0 }, 0)).collect();
+        let mut worker = Self {
+            stage,
+            source,
+            committer,
+            reader,
+            clock,
+            config,
+            metrics,
+            tasks: BTreeMap::new(),
+            globals,
+            uncommitted_records: 0,
+            uncommitted_since_ms: None,
+        };
+        worker.follow_globals()?;
+        Ok(worker)
+    }
+
+    /// One turn of the cycle.
+    ///
+    /// # Errors
+    /// The worker must be dropped and made anew.
+    pub fn step(&mut self) -> Result<Progress, EngineError> {
+        let wait = if self.uncommitted_records > 0 { Duration::ZERO } else { self.config.idle_wait };
+        let events = self.source.poll(wait)?;
+        let mut progress = Progress::default();
+        if !events.is_empty() {
+            self.follow_globals()?;
+        }
+        for event in events {
+            match event {
+                SourceEvent::Assigned(partitions) => self.open(&partitions)?,
+                SourceEvent::Revoked(partitions) => {
+                    for partition in partitions {
+                        self.tasks.remove(&partition);
+                    }
+                }
+                SourceEvent::Records(records) => {
+                    progress.records += records.len();
+                    self.process(&records);
+                }
+                SourceEvent::AtEnd(partition) => {
+                    let now_ms = (self.clock)();
+                    if let Some(open) = self.tasks.get_mut(&partition) {
+                        self.stage.at_end(&mut open.task, now_ms);
+                    }
+                }
+            }
+        }
+        if self.must_commit(progress.records == 0) {
+            self.commit()?;
+            progress.committed = true;
+        }
+        Ok(progress)
+    }
+
+    /// Commits what is processed; for a clean end.
+    ///
+    /// # Errors
+    /// The log is away; what was not committed is processed again by the next worker.
+    pub fn finish(mut self) -> Result<(), EngineError> {
+        self.commit()
+    }
+
+    fn must_commit(&self, paused: bool) -> bool {
+        let now_ms = (self.clock)();
+        if self.uncommitted_records > 0 {
+            let interval_ms = i64::try_from(self.config.commit_interval.as_millis()).unwrap_or(i64::MAX);
+            let overdue = self.uncommitted_since_ms.is_some_and(|since| now_ms - since >= interval_ms);
+            if paused || overdue || self.uncommitted_records >= self.config.commit_records {
+                return true;
+            }
+        }
+        self.tasks.values().any(|open| self.stage.is_due(&open.task, now_ms))
+    }
+
+    fn process(&mut self, records: &[Record]) {
+        let now_ms = (self.clock)();
+        let labels = [self.stage.name()];
+        let mut bytes = 0;
+        for record in records {
+            // A record of a partition that is not ours (any more) is somebody else's.
+            let Some(open) = self.tasks.get_mut(&record.topic_partition()) else { continue };
+            self.stage.process(&mut open.task, record, now_ms, &mut open.outputs);
+            open.next_offset = Some(record.offset + 1);
+            open.dirty = true;
+            self.uncommitted_records += 1;
+            bytes += record.size() as u64;
+        }
+        self.uncommitted_since_ms.get_or_insert(now_ms);
+        self.metrics.records.with_label_values(&labels).inc_by(records.len() as u64);
+        self.metrics.bytes.with_label_values(&labels).inc_by(bytes);
+    }
+
+    fn commit(&mut self) -> Result<(), EngineError> {
+        let now_ms = (self.clock)();
+        let mut unit = CommitUnit::default();
+        let mut counted = Outputs::default();
+        for (partition, open) in &mut self.tasks {
+            if !open.dirty && !self.stage.is_due(&open.task, now_ms) {
+                continue;
+            }
+            let mut outputs = std::mem::take(&mut open.outputs);
+            if let Some(offset) = self.stage.prepare_commit(&mut open.task, open.next_offset, now_ms, &mut outputs) {
+                unit.offsets.push((*partition, offset));
+            }
+            open.dirty = false;
+            unit.records.append(&mut outputs.records);
+            counted.add_counts(&outputs);
+        }
+        self.uncommitted_records = 0;
+        self.uncommitted_since_ms = None;
+        if unit.records.is_empty() && unit.offsets.is_empty() {
+            return Ok(());
+        }
+        let labels = [self.stage.name()];
+        let count = unit.records.len() as u64;
+        let timer = self.metrics.commit_seconds.with_label_values(&labels).start_timer();
+        self.committer.commit(unit)?;
+        timer.observe_duration();
+        self.metrics.commits.with_label_values(&labels).inc();
+        self.metrics.outputs.with_label_values(&labels).inc_by(count);
+        self.metrics.duplicates.with_label_values(&labels).inc_by(counted.duplicates);
+        self.metrics.late.with_label_values(&labels).inc_by(counted.late);
+        self.metrics.dead_letters.with_label_values(&labels).inc_by(counted.dead_letters);
+        self.metrics.capped.with_label_values(&labels).inc_by(counted.capped);
+        self.observe_state();
+        Ok(())
+    }
+
+    fn observe_state(&self) {
+        for (place, open) in &self.tasks {
+            let partition = place.partition.to_string();
+            let labels = [self.stage.name(), place.topic.name(), partition.as_str()];
+            let (entries, bytes) = self.stage.state_size(&open.task);
+            self.metrics.state_entries.with_label_values(&labels).set(i64::try_from(entries).unwrap_or(i64::MAX));
+            self.metrics.state_bytes.with_label_values(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+    }
+
+    fn open(&mut self, partitions: &[TopicPartition]) -> Result<(), EngineError> {
+        let committed = self.source.committed(partitions)?;
+        for (partition, committed) in partitions.iter().zip(&committed) {
+            let timer = self.metrics.restore_seconds.with_label_values(&[self.stage.name()]).start_timer();
+            let mut task = self.stage.open(*partition, committed.as_ref());
+            for part in self.stage.restore_plan(*partition, committed.as_ref()) {
+                let (place, from, to) = self.restore_bounds(part)?;
+                let stage = &self.stage;
+                self.reader.read(place, from, to, &mut |record| stage.restore(&mut task, &record))?;
+            }
+            timer.observe_duration();
+            self.tasks
+                .insert(*partition, OpenTask { task, next_offset: None, outputs: Outputs::default(), dirty: false });
+        }
+        self.source.resume(partitions)
+    }
+
+    fn restore_bounds(&mut self, part: Restore) -> Result<(TopicPartition, u64, u64), EngineError> {
+        match part {
+            Restore::Whole(place) => {
+                let (start, end) = self.reader.bounds(place)?;
+                Ok((place, start, end))
+            }
+            Restore::Since(place, timestamp_ms) => {
+                let (start, end) = self.reader.bounds(place)?;
+                Ok((place, self.reader.offset_for_time(place, timestamp_ms)?.max(start), end))
+            }
+        }
+    }
+
+    fn follow_globals(&mut self) -> Result<(), EngineError> {
+        for index in 0..self.globals.len() {
+            let (place, position) = self.globals[index];
+            let (start, end) = self.reader.bounds(place)?;
+            if position >= end {
+                continue;
+            }
+            let stage = &mut self.stage;
+            self.reader.read(place, position.max(start), end, &mut |record| stage.observe_global(&record))?;
+            self.globals[index].1 = end;
+        }
+        Ok(())
+    }
+}

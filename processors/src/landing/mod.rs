@@ -1,0 +1,47 @@
+//! The landing: topics → ClickHouse, exactly once.
+//!
+//! For each partition: take a batch `[from, to)` → write the plan into the committed offset's metadata (`offset = from`,
+//! metadata `to=…`) → one insert with a deduplication token made of the range → commit `offset = to`. After a crash the
+//! plan says which batch to repeat, and ClickHouse drops it if it had arrived.
+
+mod buffer;
+mod clickhouse;
+mod lander;
+mod rows;
+
+pub use buffer::PartitionBuffer;
+pub use clickhouse::{ClickHouseConfig, ClickHouseTables};
+pub use lander::{Landing, LandingConfig};
+pub use rows::{ActivationRow, DeadLetterRow, EventRow, Rows, Table, WindowRow, rows_of};
+
+use neonhub_schemas::Topic;
+
+/// What is landed.
+pub const LANDED_TOPICS: [Topic; 6] = [
+    Topic::EventsBehavior,
+    Topic::EventsCampaign,
+    Topic::EventsIntegration,
+    Topic::EventsRejected,
+    Topic::MetricsWindows,
+    Topic::MetricsActivations,
+];
+
+/// Why an insert failed, by what to do next.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InsertError {
+    /// Repeat with the same token: it may have arrived.
+    #[error("ClickHouse is not available: {0}")]
+    Transient(String),
+    /// A row of it is at fault.
+    #[error("ClickHouse refuses the rows: {0}")]
+    Data(String),
+}
+
+/// Tables to insert into: ClickHouse, or a fake that loses answers.
+pub trait Tables: Send {
+    /// Inserts rows as one block; a second insert with the same token does nothing.
+    ///
+    /// # Errors
+    /// The outcome of a transient error is unknown.
+    fn insert(&mut self, rows: &Rows, token: &str) -> Result<(), InsertError>;
+}

@@ -1,0 +1,105 @@
+//! Pure: no I/O, no clock, no async.
+//!
+//! What events added since the last commit, combined by metric key and minute.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use neonhub_schemas::codec::header;
+use neonhub_schemas::metric::{Hit, MetricKey, Program};
+use neonhub_schemas::record::{Headers, NewRecord};
+use neonhub_schemas::topics::Topic;
+use neonhub_schemas::window::{Aggregate, Delta, Overflow, Partial, PartialHeader, WindowState};
+
+/// A record carries at most about so many bytes of deltas; a key with more minutes gets several records.
+const RECORD_BYTES: usize = 256 * 1024;
+
+/// Combined samples. The key's bytes are built in a buffer that is used again, so that a hit on a known key allocates
+/// nothing.
+#[derive(Debug, Default)]
+pub struct Deltas {
+    by_key: HashMap<Box<[u8]>, Entry>,
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    program: usize,
+    metric: usize,
+    minute: i64,
+    dimensions: Vec<String>,
+    aggregate: Aggregate,
+}
+
+impl Deltas {
+    /// # Errors
+    /// The sum of the minute would overflow; nothing was added.
+    pub fn add(&mut self, program: usize, minute: i64, hit: &Hit<'_>) -> Result<(), Overflow> {
+        self.buffer.clear();
+        self.buffer.extend_from_slice(&(program as u32).to_le_bytes());
+        self.buffer.extend_from_slice(&(hit.metric as u32).to_le_bytes());
+        self.buffer.extend_from_slice(&minute.to_le_bytes());
+        for value in &hit.dimensions {
+            self.buffer.extend_from_slice(&(value.len() as u32).to_le_bytes());
+            self.buffer.extend_from_slice(value.as_bytes());
+        }
+        if let Some(entry) = self.by_key.get_mut(self.buffer.as_slice()) {
+            return entry.aggregate.add(hit.sample);
+        }
+        let mut aggregate = Aggregate::default();
+        aggregate.add(hit.sample)?;
+        let dimensions = hit.dimensions.iter().map(|value| value.clone().into_owned()).collect();
+        let entry = Entry { program, metric: hit.metric, minute, dimensions, aggregate };
+        self.by_key.insert(self.buffer.as_slice().into(), entry);
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// The records for `metrics.partials`, in a stable order; empties the deltas.
+    pub fn drain(&mut self, programs: &[(String, Program)], upstream: &PartialHeader, now_ms: i64) -> Vec<NewRecord> {
+        let mut by_metric: BTreeMap<MetricKey, Vec<(i64, Aggregate)>> = BTreeMap::new();
+        for (_, entry) in self.by_key.drain() {
+            let Some((workspace, program)) = programs.get(entry.program) else { continue };
+            let Some(metric) = program.metrics().get(entry.metric) else { continue };
+            let key = metric.key(workspace, entry.dimensions.iter().map(String::as_str));
+            by_metric.entry(key).or_default().push((entry.minute, entry.aggregate));
+        }
+        let mut records = Vec::new();
+        for (key, mut minutes) in by_metric {
+            minutes.sort_by_key(|(minute, _)| *minute);
+            let mut deltas = Vec::new();
+            let mut bytes = 0;
+            for (minute, aggregate) in &minutes {
+                let state = WindowState::of(aggregate);
+                bytes += 100 + state.distinct.len() + state.distribution.len();
+                deltas.push(Delta { minute: *minute, state });
+                if bytes >= RECORD_BYTES {
+                    records.push(partial_record(&key, std::mem::take(&mut deltas), upstream, now_ms));
+                    bytes = 0;
+                }
+            }
+            if !deltas.is_empty() {
+                records.push(partial_record(&key, deltas, upstream, now_ms));
+            }
+        }
+        records
+    }
+}
+
+fn partial_record(key: &MetricKey, deltas: Vec<Delta>, upstream: &PartialHeader, now_ms: i64) -> NewRecord {
+    let partial = Partial { upstream: upstream.clone(), key: Some(key.clone()), deltas };
+    NewRecord {
+        topic: Topic::MetricsPartials,
+        partition: None,
+        key: Bytes::from(key.to_text()),
+        // A struct of strings and numbers always has a JSON form.
+        value: Some(Bytes::from(serde_json::to_vec(&partial).unwrap_or_default())),
+        headers: Headers::new().with(header::SCHEMA, Bytes::from_static(b"1")),
+        timestamp_ms: now_ms,
+    }
+}

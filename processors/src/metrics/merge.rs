@@ -1,0 +1,464 @@
+//! Pure: no I/O, no clock, no async.
+//!
+//! The merge stage: owns every window of its keys, in every grain.
+//!
+//! Minutes go out at each commit, longer grains at a slower cadence. So the committed offset is that of the first delta
+//! that some window has not put out yet, and every upsert says up to which offset it counts (`as_of`): after a restart
+//! the deltas since the committed offset are read again, and a window passes over those that it holds already.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use bytes::Bytes;
+use neonhub_schemas::codec::header;
+use neonhub_schemas::control::UpstreamWatermarks;
+use neonhub_schemas::event::Source;
+use neonhub_schemas::metric::MetricKey;
+use neonhub_schemas::record::{CommittedOffset, Headers, NewRecord, Record, TopicPartition};
+use neonhub_schemas::topics::Topic;
+use neonhub_schemas::window::{
+    Aggregate, Calendar, CalendarError, Epoch, Grain, Partial, Window, WindowState, WindowUpsert, window_key,
+};
+
+use super::table::{LiveWindow, WindowId, WindowTable, metric_hash};
+use super::watermark::Watermarks;
+use crate::engine::{Outputs, Restore, Stage};
+
+#[derive(Clone, Debug)]
+pub struct MergeConfig {
+    /// Partitions of `events.*` and of `metrics.partials`.
+    pub partitions: u32,
+    /// Zone of hours and longer windows, for workspaces that have none of their own.
+    pub default_zone: String,
+    pub zones: BTreeMap<String, String>,
+    /// Keys of a metric in one window; the rest is counted under `__other__`.
+    pub max_keys: u32,
+    /// How often windows of a grain go out at most; finals go at once.
+    pub cadence: [Duration; 6],
+    /// How long after its end, in event time, a window stays in memory.
+    pub grace: [Duration; 6],
+    /// How long after its last delta, in processing time, a window stays in memory.
+    pub residence: Duration,
+}
+
+impl Default for MergeConfig {
+    fn default() -> Self {
+        let seconds = |list: [u64; 6]| list.map(Duration::from_secs);
+        Self {
+            partitions: 4,
+            default_zone: "UTC".to_owned(),
+            zones: BTreeMap::new(),
+            max_keys: 10_000,
+            cadence: seconds([0, 1, 1, 5, 5, 5]),
+            grace: seconds([600, 1_800, 7_200, 21_600, 86_400, 86_400]),
+            residence: Duration::from_secs(60),
+        }
+    }
+}
+
+/// `metrics.partials` → `metrics.windows`, the same partition.
+pub struct MetricsMerge {
+    config: MergeConfig,
+    calendars: HashMap<String, Calendar>,
+    default_calendar: Calendar,
+}
+
+/// One partition of `metrics.partials`.
+pub struct MergeTask {
+    partition: u32,
+    committed_offset: Option<u64>,
+    table: WindowTable,
+    watermarks: Watermarks,
+    calendars: HashMap<String, Calendar>,
+    default_calendar: Calendar,
+    /// Windows that wait for the watermark, by source and end.
+    waiting: BTreeMap<(Source, i64, WindowId), ()>,
+    /// Windows with deltas that no upsert holds, by grain.
+    dirty: [Vec<WindowId>; 6],
+    flushed_at_ms: [i64; 6],
+    /// Final, and not said yet.
+    became_final: Vec<WindowId>,
+    swept_at_ms: i64,
+    by_record_key: HashMap<Bytes, (WindowId, Epoch)>,
+}
+
+/// How often windows are looked over for eviction.
+const SWEEP_MS: i64 = 10_000;
+
+impl MetricsMerge {
+    /// # Errors
+    /// A zone is unknown.
+    pub fn new(config: MergeConfig) -> Result<Self, CalendarError> {
+        let default_calendar = Calendar::new(&config.default_zone)?;
+        let calendars = config
+            .zones
+            .iter()
+            .map(|(workspace, zone)| Ok((workspace.clone(), Calendar::new(zone)?)))
+            .collect::<Result<_, CalendarError>>()?;
+        Ok(Self { config, calendars, default_calendar })
+    }
+
+    fn keys_per_partition(&self) -> u32 {
+        self.config.max_keys.div_ceil(self.config.partitions.max(1))
+    }
+
+    fn is_flush_due(&self, task: &MergeTask, grain: Grain, now_ms: i64) -> bool {
+        let cadence_ms = i64::try_from(self.config.cadence[grain as usize].as_millis()).unwrap_or(i64::MAX);
+        let since_flush_ms = now_ms.saturating_sub(task.flushed_at_ms[grain as usize]);
+        // A clock that went back must not hold anything up.
+        !task.dirty[grain as usize].is_empty() && (since_flush_ms >= cadence_ms || since_flush_ms < 0)
+    }
+
+    fn apply(&self, task: &mut MergeTask, record: &Record, partial: &Partial, now_ms: i64, out: &mut Outputs) {
+        let (Some(key), Some(source)) = (&partial.key, Watermarks::source_of(&partial.upstream)) else { return };
+        let metric = metric_hash(key);
+        for delta in &partial.deltas {
+            let gained = match delta.state.to_aggregate() {
+                Ok(gained) => gained,
+                Err(error) => return out.reject(record, "metrics.merge", "undecodable", error),
+            };
+            let watermark_ms = task.watermarks.current_ms(source);
+            for grain in Grain::ALL {
+                let calendar = task.calendars.get_mut(&key.workspace).unwrap_or(&mut task.default_calendar);
+                let window = calendar.window(grain, delta.minute);
+                let is_late = watermark_ms.is_some_and(|watermark_ms| watermark_ms >= window.end_s * 1_000);
+                if grain == Grain::Minute && is_late {
+                    out.late += gained.count;
+                }
+                let place = Place { grain, window, source, metric, is_late, offset: record.offset, now_ms };
+                let capped = self.apply_to_window(task, key, &gained, &place);
+                match capped {
+                    Ok(capped) => out.capped += u64::from(capped),
+                    Err(error) => return out.reject(record, "metrics.merge", "overflow", error),
+                }
+            }
+        }
+    }
+
+    /// Whether the delta went to `__other__`.
+    fn apply_to_window(
+        &self,
+        task: &mut MergeTask,
+        key: &MetricKey,
+        gained: &Aggregate,
+        place: &Place,
+    ) -> Result<bool, neonhub_schemas::window::Overflow> {
+        let Place { grain, window, .. } = *place;
+        let mut id = WindowId { key: task.table.intern(key, place.source), grain, start_s: window.start_s };
+        let mut capped = false;
+        if task.table.get_mut(id).is_none()
+            && !key.dimensions.is_empty()
+            && !key.is_other()
+            && task.table.keys_in_window(place.metric, grain, window.start_s) >= self.keys_per_partition()
+        {
+            capped = true;
+            id.key = task.table.intern(&key.other(), place.source);
+        }
+        if task.table.get_mut(id).is_none() {
+            let epoch = Epoch { partition: task.partition, offset: place.offset };
+            let opened = LiveWindow {
+                aggregate: Aggregate::default(),
+                end_s: window.end_s,
+                epoch,
+                revision: 0,
+                is_final: place.is_late,
+                last_applied: place.offset,
+                restored_as_of: None,
+                dirty_since: None,
+                touched_at_ms: place.now_ms,
+            };
+            task.table.insert(id, opened);
+            if !place.is_late {
+                task.waiting.insert((place.source, window.end_s, id), ());
+            }
+        }
+        let Some(live) = task.table.get_mut(id) else { return Ok(capped) };
+        if live.restored_as_of.is_some_and(|as_of| place.offset <= as_of) {
+            return Ok(false);
+        }
+        live.aggregate.merge(gained)?;
+        live.last_applied = place.offset;
+        live.touched_at_ms = place.now_ms;
+        if live.dirty_since.is_none() {
+            live.dirty_since = Some(place.offset);
+            task.dirty[grain as usize].push(id);
+        }
+        Ok(capped)
+    }
+
+    /// Windows whose end the watermark has passed become final.
+    fn finalize(task: &mut MergeTask) {
+        for source in Source::ALL {
+            let Some(watermark_ms) = task.watermarks.current_ms(source) else { continue };
+            let watermark_s = watermark_ms.div_euclid(1_000);
+            loop {
+                let next = task.waiting.range((source, i64::MIN, LEAST)..).next().map(|(place, ())| *place);
+                let Some((next_source, end_s, id)) = next else { break };
+                if next_source != source || end_s > watermark_s {
+                    break;
+                }
+                task.waiting.remove(&(source, end_s, id));
+                if let Some(live) = task.table.get_mut(id)
+                    && !live.is_final
+                {
+                    live.is_final = true;
+                    task.became_final.push(id);
+                }
+            }
+        }
+    }
+
+    fn flush(&self, task: &mut MergeTask, now_ms: i64, out: &mut Outputs) {
+        let mut due = std::mem::take(&mut task.became_final);
+        for grain in Grain::ALL {
+            if self.is_flush_due(task, grain, now_ms) {
+                task.flushed_at_ms[grain as usize] = now_ms;
+                due.append(&mut task.dirty[grain as usize]);
+            }
+        }
+        due.sort_unstable();
+        due.dedup();
+        for id in due {
+            let zone = self.zone_of(task, id);
+            let Some((key, source)) = task.table.key(id.key).map(|(key, source)| (key.clone(), source)) else {
+                continue;
+            };
+            let Some(live) = task.table.get_mut(id) else { continue };
+            live.revision += 1;
+            live.dirty_since = None;
+            out.records.push(upsert_record(task.partition, upsert_of(&key, source, &zone, id, live, now_ms)));
+        }
+        // Finals went out of turn; what they held is clean now.
+        for grain in Grain::ALL {
+            let table = &mut task.table;
+            task.dirty[grain as usize].retain(|id| table.get_mut(*id).is_some_and(|live| live.dirty_since.is_some()));
+        }
+    }
+
+    fn zone_of(&self, task: &MergeTask, id: WindowId) -> String {
+        if !id.grain.is_zoned() {
+            return "UTC".to_owned();
+        }
+        let workspace = task.table.key(id.key).map_or("", |(key, _)| key.workspace.as_str());
+        self.calendars.get(workspace).unwrap_or(&self.default_calendar).name().to_owned()
+    }
+
+    /// Forgets windows that are final, put out, past their grace, and no longer touched. Their deltas lie below
+    /// `replay_from`, so that no replay can open them again.
+    fn evict(&self, task: &mut MergeTask, replay_from: u64, now_ms: i64, out: &mut Outputs) {
+        if now_ms.saturating_sub(task.swept_at_ms).abs() < SWEEP_MS {
+            return;
+        }
+        task.swept_at_ms = now_ms;
+        let residence_ms = i64::try_from(self.config.residence.as_millis()).unwrap_or(i64::MAX);
+        let mut over: Vec<WindowId> = Vec::new();
+        for (id, live) in task.table.iter() {
+            let source = task.table.key(id.key).map_or(Source::Behavior, |(_, source)| source);
+            let grace_s = i64::try_from(self.config.grace[id.grain as usize].as_secs()).unwrap_or(i64::MAX);
+            let watermark_ms = task.watermarks.current_ms(source);
+            let past = watermark_ms.is_some_and(|watermark_ms| watermark_ms >= (live.end_s + grace_s) * 1_000);
+            let untouched = now_ms.saturating_sub(live.touched_at_ms) >= residence_ms;
+            if past && untouched && live.is_final && live.dirty_since.is_none() && live.last_applied < replay_from {
+                over.push(*id);
+            }
+        }
+        over.sort_unstable();
+        for id in over {
+            let zone = self.zone_of(task, id);
+            let Some(key) = task.table.key(id.key).map(|(key, _)| key.clone()) else { continue };
+            if let Some(live) = task.table.remove(id) {
+                let key = window_key(&key, id.grain, &zone, id.start_s, live.epoch);
+                out.records.push(window_record(task.partition, key, None, now_ms));
+            }
+        }
+    }
+}
+
+/// Where a delta goes.
+#[derive(Clone, Copy)]
+struct Place {
+    grain: Grain,
+    window: Window,
+    source: Source,
+    metric: u64,
+    is_late: bool,
+    offset: u64,
+    now_ms: i64,
+}
+
+const LEAST: WindowId = WindowId { key: 0, grain: Grain::Minute, start_s: i64::MIN };
+
+fn upsert_of(
+    key: &MetricKey,
+    source: Source,
+    zone: &str,
+    id: WindowId,
+    live: &LiveWindow,
+    now_ms: i64,
+) -> WindowUpsert {
+    WindowUpsert {
+        key: key.clone(),
+        source,
+        grain: id.grain,
+        zone: zone.to_owned(),
+        window_start: id.start_s,
+        window_end: live.end_s,
+        epoch: live.epoch,
+        revision: live.revision,
+        r#final: live.is_final,
+        state: WindowState::of(&live.aggregate),
+        as_of: live.last_applied,
+        updated_at: now_ms,
+    }
+}
+
+fn upsert_record(partition: u32, upsert: WindowUpsert) -> NewRecord {
+    let key = window_key(&upsert.key, upsert.grain, &upsert.zone, upsert.window_start, upsert.epoch);
+    // Times within ClickHouse's range always have a text form.
+    let value = serde_json::to_vec(&upsert).unwrap_or_default();
+    window_record(partition, key, Some(value), upsert.updated_at)
+}
+
+fn window_record(partition: u32, key: String, value: Option<Vec<u8>>, now_ms: i64) -> NewRecord {
+    NewRecord {
+        topic: Topic::MetricsWindows,
+        partition: Some(partition),
+        key: Bytes::from(key),
+        value: value.map(Bytes::from),
+        headers: Headers::new().with(header::SCHEMA, Bytes::from_static(b"1")),
+        timestamp_ms: now_ms,
+    }
+}
+
+impl Stage for MetricsMerge {
+    type Task = MergeTask;
+
+    fn name(&self) -> &'static str {
+        "metrics.merge"
+    }
+
+    fn inputs(&self) -> Vec<Topic> {
+        vec![Topic::MetricsPartials]
+    }
+
+    fn open(&self, place: TopicPartition, committed: Option<&CommittedOffset>) -> MergeTask {
+        MergeTask {
+            partition: place.partition,
+            committed_offset: committed.map(|committed| committed.offset),
+            table: WindowTable::default(),
+            watermarks: Watermarks::new(self.config.partitions),
+            calendars: self.calendars.clone(),
+            default_calendar: self.default_calendar.clone(),
+            waiting: BTreeMap::new(),
+            dirty: Default::default(),
+            flushed_at_ms: [i64::MIN / 2; 6],
+            became_final: Vec::new(),
+            swept_at_ms: 0,
+            by_record_key: HashMap::new(),
+        }
+    }
+
+    fn restore_plan(&self, place: TopicPartition, _committed: Option<&CommittedOffset>) -> Vec<Restore> {
+        let own = |topic| Restore::Whole(TopicPartition { topic, partition: place.partition });
+        vec![own(Topic::MetricsWindows), own(Topic::MetricsChangelog)]
+    }
+
+    fn restore(&self, task: &mut MergeTask, record: &Record) {
+        if record.topic == Topic::MetricsChangelog {
+            let saved =
+                record.value.as_ref().and_then(|value| serde_json::from_slice::<UpstreamWatermarks>(value).ok());
+            saved.into_iter().for_each(|saved| task.watermarks.restore(&saved));
+            return;
+        }
+        let Some(value) = &record.value else {
+            if let Some((id, epoch)) = task.by_record_key.remove(&record.key)
+                && task.table.get_mut(id).is_some_and(|live| live.epoch == epoch)
+                && let Some(live) = task.table.remove(id)
+            {
+                for source in Source::ALL {
+                    task.waiting.remove(&(source, live.end_s, id));
+                }
+            }
+            return;
+        };
+        let Ok(upsert) = serde_json::from_slice::<WindowUpsert>(value) else { return };
+        let Ok(aggregate) = upsert.state.to_aggregate() else { return };
+        let source = upsert.source;
+        let id =
+            WindowId { key: task.table.intern(&upsert.key, source), grain: upsert.grain, start_s: upsert.window_start };
+        task.by_record_key.insert(record.key.clone(), (id, upsert.epoch));
+        let live = LiveWindow {
+            aggregate,
+            end_s: upsert.window_end,
+            epoch: upsert.epoch,
+            revision: upsert.revision,
+            is_final: upsert.r#final,
+            last_applied: upsert.as_of,
+            restored_as_of: Some(upsert.as_of),
+            dirty_since: None,
+            touched_at_ms: upsert.updated_at,
+        };
+        if live.is_final {
+            task.waiting.remove(&(source, live.end_s, id));
+        } else {
+            task.waiting.insert((source, live.end_s, id), ());
+        }
+        task.table.insert(id, live);
+    }
+
+    fn process(&self, task: &mut MergeTask, record: &Record, now_ms: i64, out: &mut Outputs) {
+        task.by_record_key = HashMap::new();
+        let Some(value) = &record.value else { return };
+        let partial = match serde_json::from_slice::<Partial>(value) {
+            Ok(partial) => partial,
+            Err(error) => return out.reject(record, self.name(), "undecodable", error),
+        };
+        self.apply(task, record, &partial, now_ms, out);
+        // A watermark in a record with deltas is said again after all deltas of its commit; only that one counts.
+        if partial.key.is_none() {
+            task.watermarks.observe(&partial.upstream);
+            Self::finalize(task);
+        }
+    }
+
+    fn is_due(&self, task: &MergeTask, now_ms: i64) -> bool {
+        // Grains without a cadence, and finals, go with the commit of the records that changed them.
+        let waits = |grain: &Grain| !self.config.cadence[*grain as usize].is_zero();
+        Grain::ALL.into_iter().filter(waits).any(|grain| self.is_flush_due(task, grain, now_ms))
+            || !task.table.is_empty() && now_ms.saturating_sub(task.swept_at_ms).abs() >= SWEEP_MS
+    }
+
+    fn prepare_commit(
+        &self,
+        task: &mut MergeTask,
+        next_offset: Option<u64>,
+        now_ms: i64,
+        out: &mut Outputs,
+    ) -> Option<CommittedOffset> {
+        self.flush(task, now_ms, out);
+        let position = next_offset.or(task.committed_offset)?;
+        let table = &mut task.table;
+        let unflushed = task.dirty.iter().flatten().filter_map(|id| table.get_mut(*id)?.dirty_since).min();
+        let replay_from = unflushed.unwrap_or(position).min(position);
+        self.evict(task, replay_from, now_ms, out);
+        if let Some(saved) = task.watermarks.take_changed() {
+            out.records.push(NewRecord {
+                topic: Topic::MetricsChangelog,
+                partition: Some(task.partition),
+                key: Bytes::from_static(b"watermarks"),
+                value: Some(Bytes::from(serde_json::to_vec(&saved).unwrap_or_default())),
+                headers: Headers::new().with(header::SCHEMA, Bytes::from_static(b"1")),
+                timestamp_ms: now_ms,
+            });
+        }
+        if task.committed_offset == Some(replay_from) {
+            return None;
+        }
+        task.committed_offset = Some(replay_from);
+        Some(CommittedOffset { offset: replay_from, metadata: format!("position={position}") })
+    }
+
+    fn state_size(&self, task: &MergeTask) -> (usize, usize) {
+        (task.table.len(), task.table.heap_size())
+    }
+}

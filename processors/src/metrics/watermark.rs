@@ -1,0 +1,133 @@
+//! Pure: no I/O, no clock, no async.
+//!
+//! Watermarks across the repartition topic: each upstream partition tells how far it has come; a source's watermark is
+//! the least of those that are not idle. A partition that was never heard of holds everything: it may just be slow.
+
+use std::collections::BTreeMap;
+
+use neonhub_schemas::control::UpstreamWatermarks;
+use neonhub_schemas::event::Source;
+use neonhub_schemas::topics::Topic;
+use neonhub_schemas::window::PartialHeader;
+
+#[derive(Debug)]
+pub struct Watermarks {
+    partitions: u32,
+    upstreams: BTreeMap<(Source, u32), (Option<i64>, bool)>,
+    /// By source; never goes back.
+    current_ms: [Option<i64>; 3],
+    changed: bool,
+}
+
+impl Watermarks {
+    /// `partitions`: how many upstream partitions each source has.
+    #[must_use]
+    pub fn new(partitions: u32) -> Self {
+        Self { partitions, upstreams: BTreeMap::new(), current_ms: [None; 3], changed: false }
+    }
+
+    /// The source that a header speaks of; `None` for a topic that is none of ours.
+    #[must_use]
+    pub fn source_of(header: &PartialHeader) -> Option<Source> {
+        Source::of_topic(Topic::from_name(&header.topic)?)
+    }
+
+    pub fn observe(&mut self, header: &PartialHeader) {
+        let Some(source) = Self::source_of(header) else { return };
+        let known = self.upstreams.entry((source, header.partition)).or_insert((None, false));
+        let next = (known.0.max(header.watermark_ms), header.idle);
+        if *known != next {
+            *known = next;
+            self.changed = true;
+            let index = source as usize;
+            self.current_ms[index] = self.current_ms[index].max(self.least(source));
+        }
+    }
+
+    /// Every event of the source before this instant has been merged, but for late ones.
+    #[must_use]
+    pub fn current_ms(&self, source: Source) -> Option<i64> {
+        self.current_ms[source as usize]
+    }
+
+    fn least(&self, source: Source) -> Option<i64> {
+        let of_source = || self.upstreams.range((source, 0)..=(source, u32::MAX)).map(|(_, state)| *state);
+        if of_source().count() < self.partitions as usize {
+            return None;
+        }
+        let live = of_source().filter(|(_, idle)| !idle);
+        match live.map(|(watermark_ms, _)| watermark_ms).min() {
+            Some(least) => least,
+            // All idle: nobody holds anything back, and event time stands where the newest event put it.
+            None => of_source().filter_map(|(watermark_ms, _)| watermark_ms).max(),
+        }
+    }
+
+    /// What the changelog keeps, when something changed since it was last asked.
+    pub fn take_changed(&mut self) -> Option<UpstreamWatermarks> {
+        std::mem::take(&mut self.changed).then(|| UpstreamWatermarks {
+            upstreams: self
+                .upstreams
+                .iter()
+                .map(|((source, partition), (watermark_ms, idle))| PartialHeader {
+                    topic: source.events_topic().name().to_owned(),
+                    partition: *partition,
+                    watermark_ms: *watermark_ms,
+                    idle: *idle,
+                })
+                .collect(),
+        })
+    }
+
+    pub fn restore(&mut self, saved: &UpstreamWatermarks) {
+        saved.upstreams.iter().for_each(|header| self.observe(header));
+        self.changed = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(partition: u32, watermark_ms: Option<i64>, idle: bool) -> PartialHeader {
+        PartialHeader { topic: "events.campaign".to_owned(), partition, watermark_ms, idle }
+    }
+
+    #[test]
+    fn the_slowest_live_partition_decides() {
+        let mut watermarks = Watermarks::new(2);
+        watermarks.observe(&header(0, Some(1_000), false));
+        // Partition 1 was never heard of: it may be slow.
+        assert_eq!(watermarks.current_ms(Source::Campaign), None);
+        watermarks.observe(&header(1, Some(10), false));
+        assert_eq!(watermarks.current_ms(Source::Campaign), Some(10));
+        watermarks.observe(&header(1, Some(10), true));
+        assert_eq!(watermarks.current_ms(Source::Campaign), Some(1_000));
+        assert_eq!(watermarks.current_ms(Source::Behavior), None);
+    }
+
+    #[test]
+    fn an_idle_partition_holds_nothing_and_waking_up_does_not_turn_time_back() {
+        let mut watermarks = Watermarks::new(2);
+        watermarks.observe(&header(0, None, true));
+        watermarks.observe(&header(1, Some(500), false));
+        assert_eq!(watermarks.current_ms(Source::Campaign), Some(500));
+        watermarks.observe(&header(0, Some(100), false));
+        assert_eq!(watermarks.current_ms(Source::Campaign), Some(500));
+        watermarks.observe(&header(0, Some(100), true));
+        watermarks.observe(&header(1, Some(700), true));
+        assert_eq!(watermarks.current_ms(Source::Campaign), Some(700));
+    }
+
+    #[test]
+    fn saved_watermarks_are_taken_up_again() {
+        let mut watermarks = Watermarks::new(1);
+        watermarks.observe(&header(0, Some(5), false));
+        let saved = watermarks.take_changed().unwrap();
+        assert_eq!(watermarks.take_changed(), None);
+        let mut restored = Watermarks::new(1);
+        restored.restore(&saved);
+        assert_eq!(restored.current_ms(Source::Campaign), Some(5));
+        assert_eq!(restored.take_changed(), None);
+    }
+}
