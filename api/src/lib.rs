@@ -1,1 +1,21 @@
 #![doc = include_str!("../README.md")]
+
+pub mod auth;
+pub mod catalog;
+pub mod config;
+pub mod control;
+pub mod definitions;
+pub mod events;
+pub mod extract;
+pub mod feed;
+pub mod olap;
+pub mod problem;
+pub mod query;
+pub mod routes;
+pub mod state;
+pub mod store;
+pub mod telemetry;
+
+pub use config::{ApiConfig, ApiKey};
+pub use routes::{router, serve};
+pub use state::{ApiState, Clock, Parts};

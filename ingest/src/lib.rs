@@ -1,1 +1,10 @@
 #![doc = include_str!("../README.md")]
+
+pub mod accept;
+pub mod config;
+pub mod http;
+pub mod sink;
+
+pub use config::{IngestConfig, Limits, WriteKey};
+pub use http::{IngestState, router, serve};
+pub use sink::{EventSink, SinkError, SinkFuture};

@@ -32,7 +32,7 @@ impl DefinitionRecord {
 
 /// A record on `metrics.activations`: in this upstream partition, the definition counts the events in
 /// `[from_offset, until_offset)`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Activation {
     pub workspace: String,
     pub metric: String,
@@ -43,6 +43,8 @@ pub struct Activation {
     /// Absent while the definition is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_offset: Option<u64>,
+    /// What it counts, so that anyone can count again.
+    pub definition: DefinitionText,
 }
 
 impl Activation {

@@ -1,1 +1,10 @@
 #![doc = include_str!("../README.md")]
+
+pub mod clients;
+pub mod clock;
+pub mod commands;
+pub mod embedded;
+pub mod graph;
+pub mod roles;
+pub mod settings;
+pub mod telemetry;

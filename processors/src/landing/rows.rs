@@ -91,6 +91,8 @@ pub struct ActivationRow {
     pub partition: u32,
     pub from_offset: u64,
     pub until_offset: Option<u64>,
+    /// JSON text.
+    pub definition: String,
     pub position: u64,
 }
 
@@ -282,6 +284,7 @@ fn activation_row(record: &Record, value: &[u8]) -> Result<ActivationRow, String
         partition: activation.partition,
         from_offset: activation.from_offset,
         until_offset: activation.until_offset,
+        definition: serde_json::to_string(&activation.definition).map_err(|error| error.to_string())?,
         position: record.offset,
     })
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use neonhub_schemas::control::DefinitionRecord;
-use neonhub_schemas::metric::{Definition, EventMetric, Program, built_in};
+use neonhub_schemas::metric::{Definition, DefinitionText, EventMetric, Program, built_in};
 use neonhub_schemas::record::Record;
 
 /// The definitions of all workspaces, as `control` tells them.
@@ -13,9 +13,16 @@ use neonhub_schemas::record::Record;
 pub struct Definitions {
     built_in: Vec<(String, EventMetric)>,
     /// By workspace and name: revision and definition (none for a deleted or derived one).
-    custom: BTreeMap<(String, String), (u64, Option<EventMetric>)>,
+    custom: BTreeMap<(String, String), (u64, Option<CustomMetric>)>,
     /// Rises with every change.
     version: u64,
+}
+
+/// A definition by people: as checked, and as written.
+#[derive(Clone, Debug)]
+pub struct CustomMetric {
+    pub metric: EventMetric,
+    pub text: DefinitionText,
 }
 
 impl Default for Definitions {
@@ -36,10 +43,10 @@ impl Definitions {
         else {
             return;
         };
-        let metric = match record.definition.map(|text| text.check()) {
-            Some(Ok(Definition::Events(metric))) => Some(metric),
+        let metric = record.definition.and_then(|text| match text.check() {
+            Ok(Definition::Events(metric)) => Some(CustomMetric { metric, text }),
             _ => None,
-        };
+        });
         let place = (record.workspace, record.name);
         if self.custom.get(&place).is_some_and(|(revision, _)| *revision >= record.revision) {
             return;
@@ -54,7 +61,7 @@ impl Definitions {
     }
 
     /// Event metrics that were defined by people: workspace, name, series.
-    pub fn custom(&self) -> impl Iterator<Item = (&str, &str, u64, &EventMetric)> {
+    pub fn custom(&self) -> impl Iterator<Item = (&str, &str, u64, &CustomMetric)> {
         self.custom.iter().filter_map(|((workspace, name), (revision, metric))| {
             metric.as_ref().map(|metric| (workspace.as_str(), name.as_str(), *revision, metric))
         })
@@ -77,7 +84,7 @@ impl Definitions {
         let custom = self
             .custom()
             .filter(|(owner, ..)| Some(*owner) == workspace)
-            .map(|(_, name, series, metric)| (name.to_owned(), series, metric.clone()));
+            .map(|(_, name, series, custom)| (name.to_owned(), series, custom.metric.clone()));
         Program::compile(built_in.chain(custom))
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use neonhub_schemas::codec::header;
 use neonhub_schemas::control::{Activation, Heartbeat};
 use neonhub_schemas::event::{Envelope, Source};
-use neonhub_schemas::metric::Program;
+use neonhub_schemas::metric::{DefinitionText, Program};
 use neonhub_schemas::record::{CommittedOffset, Headers, NewRecord, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
 use neonhub_schemas::window::{Partial, PartialHeader};
@@ -89,11 +89,11 @@ impl MetricsPartial {
             task.programs.push((workspace.to_owned(), self.definitions.program(Some(workspace))));
         }
         let Some(source) = Source::of_topic(task.place.topic) else { return };
-        let wanted: BTreeMap<(String, String, u64), ()> = self
+        let wanted: BTreeMap<(String, String, u64), &DefinitionText> = self
             .definitions
             .custom()
-            .filter(|(.., metric)| metric.source == source)
-            .map(|(workspace, name, series, _)| ((workspace.to_owned(), name.to_owned(), series), ()))
+            .filter(|(.., custom)| custom.metric.source == source)
+            .map(|(workspace, name, series, custom)| ((workspace.to_owned(), name.to_owned(), series), &custom.text))
             .collect();
         let ended: Vec<_> = task.active.keys().filter(|known| !wanted.contains_key(*known)).cloned().collect();
         for known in ended {
@@ -102,14 +102,22 @@ impl MetricsPartial {
                 out.records.push(activation_record(&activation, now_ms));
             }
         }
-        for (workspace, metric, series) in wanted.into_keys() {
+        for ((workspace, metric, series), definition) in wanted {
             let place = (workspace.clone(), metric.clone(), series);
             if task.active.contains_key(&place) {
                 continue;
             }
             let partition = task.place.partition;
-            let activation =
-                Activation { workspace, metric, series, source, partition, from_offset: offset, until_offset: None };
+            let activation = Activation {
+                workspace,
+                metric,
+                series,
+                source,
+                partition,
+                from_offset: offset,
+                until_offset: None,
+                definition: definition.clone(),
+            };
             out.records.push(activation_record(&activation, now_ms));
             task.active.insert(place, activation);
         }

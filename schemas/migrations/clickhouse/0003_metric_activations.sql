@@ -8,6 +8,7 @@ CREATE TABLE IF NOT EXISTS `{database}`.metric_activations {on_cluster}
     partition UInt32,
     from_offset UInt64,
     until_offset Nullable(UInt64),
+    definition String,
     position UInt64
 )
 ENGINE = {replicated}ReplacingMergeTree(position)

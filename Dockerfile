@@ -1,0 +1,32 @@
+# syntax=docker/dockerfile:1
+
+# The binary `neonhub` for the distributed stack (docker-compose.yml). The ClickHouse engine of the embedded stack is not
+# in the image: with NEONHUB_CLICKHOUSE_URL set it is never loaded.
+
+FROM rust:1.95.0-bookworm AS build
+WORKDIR /build
+COPY . .
+# The caches keep downloaded and compiled crates between builds; they are no part of a layer, so the binary is copied out.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/build/target \
+    cargo build --release --locked --bin neonhub \
+    && install -D target/release/neonhub /out/neonhub
+
+FROM debian:bookworm-slim
+# curl is for the health checks.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates curl \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 --user-group --home-dir /var/lib/neonhub --create-home neonhub
+COPY --from=build /out/neonhub /usr/local/bin/neonhub
+USER 10001:10001
+WORKDIR /var/lib/neonhub
+ENV NEONHUB_DATA_DIR=/var/lib/neonhub
+EXPOSE 7001 7002 7003
+# The query API's; docker-compose.yml asks each role at its own port.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 \
+    CMD ["curl", "--fail", "--silent", "--show-error", "http://127.0.0.1:7002/health/ready"]
+# neonhub handles SIGTERM itself: stop accepting, drain, flush, exit 0.
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/usr/local/bin/neonhub"]
+CMD ["--help"]

@@ -1,0 +1,126 @@
+//! `control` on Kafka: an idempotent producer with acks=all, and a short-lived reader for reconciliation.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use neonhub_schemas::record::NewRecord;
+use neonhub_schemas::topics::Topic;
+use rdkafka::ClientConfig;
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::{ControlError, ControlLog};
+
+/// Where Kafka is, for `control` and the live feed alike.
+#[derive(Clone, Debug)]
+pub struct KafkaConfig {
+    pub brokers: String,
+    /// Stands before every topic's name.
+    pub topic_prefix: String,
+    /// Of one request, and of one durable append.
+    pub timeout: Duration,
+    /// Further librdkafka settings (security); values are not shown in logs.
+    pub extra: Vec<(String, String)>,
+}
+
+impl KafkaConfig {
+    pub(crate) fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        for (name, value) in &self.extra {
+            config.set(name, value);
+        }
+        config
+    }
+
+    pub(crate) fn reader(&self) -> Result<BaseConsumer, KafkaError> {
+        self.client()
+            .set("group.id", "neonhub-api")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "error")
+            .set("fetch.wait.max.ms", "50")
+            .set("fetch.queue.backoff.ms", "5")
+            .create()
+    }
+
+    pub(crate) fn topic(&self, topic: Topic) -> String {
+        format!("{}{}", self.topic_prefix, topic.name())
+    }
+}
+
+pub struct KafkaControl {
+    config: KafkaConfig,
+    producer: FutureProducer,
+}
+
+fn away(error: impl std::fmt::Display) -> ControlError {
+    ControlError(error.to_string())
+}
+
+impl KafkaControl {
+    /// # Errors
+    /// The settings are refused; a broker that is away is found out later.
+    pub fn new(config: KafkaConfig) -> Result<Self, ControlError> {
+        let producer = config
+            .client()
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", "0")
+            .set("message.timeout.ms", config.timeout.as_millis().to_string())
+            .create()
+            .map_err(away)?;
+        Ok(Self { config, producer })
+    }
+}
+
+#[async_trait]
+impl ControlLog for KafkaControl {
+    async fn append(&self, record: NewRecord) -> Result<(), ControlError> {
+        let topic = self.config.topic(record.topic);
+        let mut headers = OwnedHeaders::new();
+        for (key, value) in record.headers.iter() {
+            headers = headers.insert(Header { key, value: Some(value.as_ref()) });
+        }
+        let mut message = FutureRecord::<[u8], [u8]>::to(&topic)
+            .key(record.key.as_ref())
+            .headers(headers)
+            .partition(0)
+            .timestamp(record.timestamp_ms);
+        if let Some(value) = &record.value {
+            message = message.payload(value.as_ref());
+        }
+        self.producer.send(message, self.config.timeout).await.map(drop).map_err(|(error, _)| away(error))
+    }
+
+    async fn read_all(&self) -> Result<Vec<Bytes>, ControlError> {
+        let config = self.config.clone();
+        tokio::task::spawn_blocking(move || read_all(&config)).await.map_err(away)?
+    }
+}
+
+fn read_all(config: &KafkaConfig) -> Result<Vec<Bytes>, ControlError> {
+    let topic = config.topic(Topic::Control);
+    let consumer = config.reader().map_err(away)?;
+    let mut assignment = TopicPartitionList::new();
+    assignment.add_partition_offset(&topic, 0, Offset::Beginning).map_err(away)?;
+    consumer.assign(&assignment).map_err(away)?;
+    let deadline = Instant::now() + config.timeout;
+    let mut values = Vec::new();
+    while Instant::now() < deadline {
+        match consumer.poll(Duration::from_millis(100)) {
+            None => {}
+            Some(Ok(message)) => values.extend(message.payload().map(Bytes::copy_from_slice)),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(values),
+            Some(Err(error)) => return Err(away(error)),
+        }
+    }
+    Err(away("`control` could not be read to its end in time"))
+}

@@ -1,0 +1,251 @@
+//! Metric definitions: the store decides (compare and set on the revision), `control` tells everybody; a change is
+//! answered when both have it, and a crash between the two is healed by [`Definitions::reconcile`].
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use axum::http::StatusCode;
+use neonhub_schemas::control::DefinitionRecord;
+use neonhub_schemas::metric::{Aggregation, Definition, DefinitionText, MetricKey, check_metric_name};
+use tokio::sync::Mutex;
+
+use crate::catalog::{Catalog, is_built_in};
+use crate::control::{ControlError, ControlLog, definition_record};
+use crate::problem::Problem;
+use crate::state::Clock;
+use crate::store::{DefinitionStore, StoreError};
+use crate::telemetry::Telemetry;
+
+/// What `If-Match` and `If-None-Match` ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precondition {
+    #[default]
+    None,
+    /// The definition has this revision.
+    Revision(u64),
+    /// There is one.
+    Exists,
+    /// There is none.
+    Missing,
+}
+
+/// By workspace, metric and series.
+type Aggregations = HashMap<(String, String, u64), Aggregation>;
+
+pub struct Definitions {
+    store: Arc<dyn DefinitionStore>,
+    control: Arc<dyn ControlLog>,
+    clock: Clock,
+    telemetry: Arc<Telemetry>,
+    /// Holds while a change goes to the store and then to `control`, so that the two agree on the order.
+    changing: Mutex<()>,
+    aggregations: RwLock<Aggregations>,
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Away(detail) => {
+                tracing::warn!(%detail, "the store is away");
+                Self::unavailable("the store does not answer", 2)
+            }
+            StoreError::Damaged(detail) => Self::internal(&detail),
+        }
+    }
+}
+
+impl From<ControlError> for Problem {
+    fn from(error: ControlError) -> Self {
+        tracing::warn!(%error, "`control` is away");
+        Self::unavailable("the log does not answer; the same request may be repeated", 2)
+    }
+}
+
+impl Definitions {
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn DefinitionStore>,
+        control: Arc<dyn ControlLog>,
+        clock: Clock,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        let built_in = Catalog::new(&[]);
+        let mut aggregations = Aggregations::new();
+        for metric in built_in.iter() {
+            if let Definition::Events(events) = &metric.definition {
+                aggregations.insert((String::new(), metric.name.clone(), 0), events.aggregation);
+            }
+        }
+        Self { store, control, clock, telemetry, changing: Mutex::new(()), aggregations: RwLock::new(aggregations) }
+    }
+
+    /// # Errors
+    /// The store does not answer.
+    pub async fn catalog(&self, workspace: &str) -> Result<Catalog, Problem> {
+        let records = self.store.list(workspace).await?;
+        self.remember(&records);
+        Ok(Catalog::new(&records))
+    }
+
+    /// # Errors
+    /// 404, or the store does not answer.
+    pub async fn get(&self, workspace: &str, name: &str) -> Result<DefinitionRecord, Problem> {
+        let record = self.store.get(workspace, name).await?;
+        record.filter(|record| record.definition.is_some()).ok_or_else(|| not_found(name))
+    }
+
+    /// # Errors
+    /// The store does not answer.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.store.ping().await
+    }
+
+    /// How a series of windows is read. Definitions that another process took are known after the next
+    /// reconciliation or query.
+    #[must_use]
+    pub fn aggregation(&self, key: &MetricKey) -> Option<Aggregation> {
+        let known = self.aggregations.read().unwrap_or_else(PoisonError::into_inner);
+        let workspace = if key.series == 0 { String::new() } else { key.workspace.clone() };
+        known.get(&(workspace, key.metric.clone(), key.series)).copied()
+    }
+
+    fn remember(&self, records: &[DefinitionRecord]) {
+        let mut known = self.aggregations.write().unwrap_or_else(PoisonError::into_inner);
+        for record in records {
+            let checked = record.definition.as_ref().and_then(|text| text.check().ok());
+            if let Some(Definition::Events(events)) = checked {
+                let key = (record.workspace.clone(), record.name.clone(), record.revision);
+                known.insert(key, events.aggregation);
+            }
+        }
+    }
+
+    /// Takes a definition. The same text again changes nothing and is published again if it has to be.
+    ///
+    /// # Errors
+    /// 400 names the field; 409 for a built-in name or another writer at the same time; 412; 503.
+    pub async fn put(
+        &self,
+        workspace: &str,
+        name: &str,
+        text: DefinitionText,
+        precondition: Precondition,
+    ) -> Result<(DefinitionRecord, StatusCode), Problem> {
+        check_metric_name(name)?;
+        if is_built_in(name) {
+            return Err(Problem::new(StatusCode::CONFLICT, format!("`{name}` is built in and cannot be changed")));
+        }
+        let definition = text.check()?;
+        let _changing = self.changing.lock().await;
+        let records = self.store.list(workspace).await?;
+        let stored = records.iter().find(|record| record.name == name);
+        check_precondition(name, stored, precondition)?;
+        let catalog = Catalog::new(&records);
+        if let Definition::Derived(expression) = &definition {
+            catalog.check_derived(name, expression)?;
+        }
+        if let Some(stored) = stored.filter(|stored| stored.definition.as_ref() == Some(&text)) {
+            // An earlier answer may have been lost between the store and `control`.
+            self.control.append(definition_record(stored)?).await?;
+            return Ok((stored.clone(), StatusCode::OK));
+        }
+        let is_new = stored.is_none_or(|stored| stored.definition.is_none());
+        let record = self.write(workspace, name, Some(text), stored).await?;
+        Ok((record, if is_new { StatusCode::CREATED } else { StatusCode::OK }))
+    }
+
+    /// # Errors
+    /// 404; 409 while a derived metric needs it, or with another writer at the same time; 412; 503.
+    pub async fn delete(&self, workspace: &str, name: &str, precondition: Precondition) -> Result<(), Problem> {
+        if is_built_in(name) {
+            return Err(Problem::new(StatusCode::CONFLICT, format!("`{name}` is built in and cannot be deleted")));
+        }
+        let _changing = self.changing.lock().await;
+        let records = self.store.list(workspace).await?;
+        let stored = records.iter().find(|record| record.name == name);
+        check_precondition(name, stored, precondition)?;
+        if stored.is_none_or(|stored| stored.definition.is_none()) {
+            return Err(not_found(name));
+        }
+        let catalog = Catalog::new(&records);
+        if let Some(dependent) = catalog.dependents(name).first() {
+            let detail = format!("`{dependent}` is derived from `{name}`: delete or change it first");
+            return Err(Problem::new(StatusCode::CONFLICT, detail));
+        }
+        self.write(workspace, name, None, stored).await.map(drop)
+    }
+
+    async fn write(
+        &self,
+        workspace: &str,
+        name: &str,
+        definition: Option<DefinitionText>,
+        stored: Option<&DefinitionRecord>,
+    ) -> Result<DefinitionRecord, Problem> {
+        let expected = stored.map(|stored| stored.revision);
+        let record = DefinitionRecord {
+            workspace: workspace.to_owned(),
+            name: name.to_owned(),
+            revision: expected.unwrap_or(0) + 1,
+            definition,
+            updated_at: (self.clock)(),
+        };
+        if !self.store.put_if(&record, expected).await? {
+            let detail = format!("`{name}` was changed by somebody else at the same time: read it again");
+            return Err(Problem::new(StatusCode::CONFLICT, detail));
+        }
+        self.remember(std::slice::from_ref(&record));
+        self.control.append(definition_record(&record)?).await?;
+        Ok(record)
+    }
+
+    /// Publishes what the store has and `control` lacks; returns how many.
+    ///
+    /// # Errors
+    /// The store or the log does not answer.
+    pub async fn reconcile(&self) -> Result<usize, Problem> {
+        let _changing = self.changing.lock().await;
+        let published = self.published().await?;
+        let stored = self.store.list_all().await?;
+        self.remember(&stored);
+        let mut count = 0;
+        for record in stored {
+            // The last word on `control` counts, whatever stood there before: that is what compaction keeps.
+            if published.get(&record.key()) != Some(&record.revision) {
+                self.control.append(definition_record(&record)?).await?;
+                self.telemetry.definitions_republished.inc();
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    async fn published(&self) -> Result<HashMap<String, u64>, ControlError> {
+        let values = self.control.read_all().await?;
+        let records = values.iter().filter_map(|value| serde_json::from_slice::<DefinitionRecord>(value).ok());
+        Ok(records.map(|record| (record.key(), record.revision)).collect())
+    }
+}
+
+fn not_found(name: &str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("`{name}` is no metric of this workspace"))
+}
+
+fn check_precondition(
+    name: &str,
+    stored: Option<&DefinitionRecord>,
+    precondition: Precondition,
+) -> Result<(), Problem> {
+    let current = stored.filter(|stored| stored.definition.is_some()).map(|stored| stored.revision);
+    let holds = match precondition {
+        Precondition::None => true,
+        Precondition::Revision(revision) => current == Some(revision),
+        Precondition::Exists => current.is_some(),
+        Precondition::Missing => current.is_none(),
+    };
+    if holds {
+        return Ok(());
+    }
+    let found = current.map_or_else(|| "does not exist".to_owned(), |revision| format!("has revision {revision}"));
+    Err(Problem::new(StatusCode::PRECONDITION_FAILED, format!("`{name}` {found}")))
+}

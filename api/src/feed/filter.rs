@@ -1,0 +1,63 @@
+//! Pure: no I/O, no clock, no async.
+//!
+//! What a live client wants to see.
+
+use std::collections::BTreeSet;
+
+use neonhub_schemas::metric::MetricKey;
+use neonhub_schemas::window::Grain;
+
+use super::update::Update;
+use crate::problem::Problem;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveFilter {
+    pub workspace: String,
+    /// Empty: every metric.
+    pub metrics: BTreeSet<String>,
+    pub grain: Option<Grain>,
+    /// Dimension and value; all must hold.
+    pub dimensions: Vec<(String, String)>,
+}
+
+impl LiveFilter {
+    #[must_use]
+    pub fn wants(&self, update: &Update) -> bool {
+        let key = &update.key;
+        key.workspace == self.workspace
+            && (self.metrics.is_empty() || self.metrics.contains(&key.metric))
+            && self.grain.is_none_or(|grain| grain == update.grain)
+            && self.dimensions.iter().all(|(name, value)| holds(key, name, value))
+    }
+
+    /// # Errors
+    /// 400: no such grain, or a filter without a colon.
+    pub fn read(
+        workspace: &str,
+        metrics: impl IntoIterator<Item = String>,
+        grain: Option<&str>,
+        filters: impl IntoIterator<Item = String>,
+    ) -> Result<Self, Problem> {
+        let grain = match grain {
+            None | Some("") => None,
+            Some(name) => Some(Grain::from_name(name).ok_or_else(|| {
+                Problem::field("grain", format!("`{name}` is not minute, quarter, hour, day, week or month"))
+            })?),
+        };
+        let dimensions = filters.into_iter().map(|text| {
+            let parts = text.split_once(':').map(|(name, value)| (name.to_owned(), value.to_owned()));
+            parts.ok_or_else(|| Problem::field("filter", format!("`{text}` is not `dimension:value`")))
+        });
+        Ok(Self {
+            workspace: workspace.to_owned(),
+            metrics: metrics.into_iter().filter(|name| !name.is_empty()).collect(),
+            grain,
+            dimensions: dimensions.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// An empty value asks for windows whose events had none.
+fn holds(key: &MetricKey, name: &str, value: &str) -> bool {
+    key.dimensions.get(name).is_some_and(|found| found == value)
+}

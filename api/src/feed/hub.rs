@@ -1,0 +1,186 @@
+//! One thread tails `metrics.windows` for every live client of this process.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use neonhub_schemas::metric::{Aggregation, MetricKey};
+use tokio::sync::broadcast;
+
+use super::position::Position;
+use super::update::{Update, read_update};
+use super::{FeedError, FeedLog, FeedReader};
+use crate::telemetry::Telemetry;
+
+/// How long a poll waits; also how long shutting down may take.
+const POLL: Duration = Duration::from_millis(250);
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Knows the aggregation of a metric's series.
+pub type Aggregations = Arc<dyn Fn(&MetricKey) -> Option<Aggregation> + Send + Sync>;
+
+struct Inner {
+    log: Arc<dyn FeedLog>,
+    aggregations: Aggregations,
+    updates: broadcast::Sender<Arc<Update>>,
+    /// By partition: after the last record that was handed to `updates`. `None` until the log has answered once.
+    next: Mutex<Option<Vec<u64>>>,
+    started: tokio::sync::watch::Sender<bool>,
+    /// Why the log cannot be read; `None`: it can.
+    failure: Mutex<Option<String>>,
+    is_stopping: AtomicBool,
+    wake: (Mutex<()>, Condvar),
+    telemetry: Arc<Telemetry>,
+}
+
+pub struct Hub {
+    inner: Arc<Inner>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    /// Starts the thread, at the log's end.
+    ///
+    /// # Errors
+    /// The system has no thread for us.
+    pub fn start(
+        log: Arc<dyn FeedLog>,
+        aggregations: Aggregations,
+        buffer: usize,
+        telemetry: Arc<Telemetry>,
+    ) -> std::io::Result<Arc<Self>> {
+        let inner = Arc::new(Inner {
+            log,
+            aggregations,
+            updates: broadcast::Sender::new(buffer.max(1)),
+            next: Mutex::new(None),
+            started: tokio::sync::watch::Sender::new(false),
+            failure: Mutex::new(Some("the log has not been read yet".to_owned())),
+            is_stopping: AtomicBool::new(false),
+            wake: (Mutex::new(()), Condvar::new()),
+            telemetry,
+        });
+        let tailing = inner.clone();
+        let thread = std::thread::Builder::new().name("live-hub".to_owned()).spawn(move || tailing.run())?;
+        Ok(Arc::new(Self { inner, thread: Mutex::new(Some(thread)) }))
+    }
+
+    /// Ends the thread; clients see the end of their stream.
+    pub fn stop(&self) {
+        self.inner.is_stopping.store(true, Ordering::SeqCst);
+        self.inner.wake.1.notify_all();
+        if let Some(thread) = lock(&self.thread).take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the live hub ended with a panic");
+        }
+    }
+
+    /// Updates from now on, and the place after the last one before. Every update from that place on will come.
+    pub async fn subscribe(&self) -> (broadcast::Receiver<Arc<Update>>, Position) {
+        let mut started = self.inner.started.subscribe();
+        // The sender lives as long as we do.
+        let _started = started.wait_for(|started| *started).await;
+        let receiver = self.inner.updates.subscribe();
+        // Read after subscribing: the thread moves on before it sends, so nothing falls between.
+        let next = lock(&self.inner.next).clone().unwrap_or_default();
+        (receiver, Position(next))
+    }
+
+    #[must_use]
+    pub fn log(&self) -> Arc<dyn FeedLog> {
+        self.inner.log.clone()
+    }
+
+    /// Reads a record as the hub does, for a replay.
+    #[must_use]
+    pub fn read(&self, record: &neonhub_schemas::Record) -> Option<Update> {
+        read_update(record, &|key| (self.inner.aggregations)(key))
+    }
+
+    /// Why the log cannot be read.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        lock(&self.inner.failure).clone()
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Inner {
+    fn run(&self) {
+        let mut reader: Option<Box<dyn FeedReader>> = None;
+        while !self.is_stopping.load(Ordering::SeqCst) {
+            match self.step(&mut reader) {
+                Ok(()) => *lock(&self.failure) = None,
+                Err(error) => {
+                    reader = None;
+                    self.recover(&error);
+                }
+            }
+        }
+    }
+
+    fn step(&self, reader: &mut Option<Box<dyn FeedReader>>) -> Result<(), FeedError> {
+        let reader = match reader {
+            Some(reader) => reader,
+            None => reader.insert(self.open()?),
+        };
+        let batch = reader.poll(POLL)?;
+        for record in &batch.records {
+            self.hand_on(record);
+        }
+        Ok(())
+    }
+
+    fn open(&self) -> Result<Box<dyn FeedReader>, FeedError> {
+        let known = lock(&self.next).clone();
+        let from = match known {
+            Some(next) => next,
+            None => self.log.bounds()?.iter().map(|bound| bound.end).collect(),
+        };
+        let reader = self.log.reader(&from)?;
+        *lock(&self.next) = Some(from);
+        self.started.send_replace(true);
+        Ok(reader)
+    }
+
+    fn hand_on(&self, record: &neonhub_schemas::Record) {
+        if let Some(next) = lock(&self.next).as_mut().and_then(|next| next.get_mut(record.partition as usize)) {
+            *next = record.offset + 1;
+        }
+        if self.updates.receiver_count() == 0 {
+            return;
+        }
+        if let Some(update) = read_update(record, &|key| (self.aggregations)(key)) {
+            self.telemetry.live_updates.inc();
+            // Nobody may be listening any more: nothing is lost, the log has it.
+            let _listeners = self.updates.send(Arc::new(update));
+        }
+    }
+
+    fn recover(&self, error: &FeedError) {
+        let is_new = lock(&self.failure).replace(error.to_string()).as_deref() != Some(error.to_string().as_str());
+        if is_new {
+            tracing::warn!(%error, "the live hub cannot read the log; it will go on trying");
+        }
+        if let FeedError::OutOfRange { partition, start } = error
+            && let Some(next) = lock(&self.next).as_mut().and_then(|next| next.get_mut(*partition as usize))
+        {
+            *next = *start;
+            return;
+        }
+        let guard = lock(&self.wake.0);
+        let stopping = |_: &mut ()| !self.is_stopping.load(Ordering::SeqCst);
+        let _woken = self.wake.1.wait_timeout_while(guard, RETRY, stopping);
+    }
+}

@@ -1,0 +1,156 @@
+//! The feed on Kafka: consumers that are assigned by hand, read committed, and belong to no group.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use neonhub_schemas::codec::header;
+use neonhub_schemas::record::{Headers, Record};
+use neonhub_schemas::topics::Topic;
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::{Batch, Bounds, FeedError, FeedLog, FeedReader};
+use crate::control::kafka::KafkaConfig;
+
+/// Most records of one poll: bounds the memory of a replay.
+const BATCH: usize = 1_000;
+
+pub struct KafkaFeed {
+    config: KafkaConfig,
+    partitions: u32,
+    /// Asked for watermarks only.
+    watermarks: BaseConsumer,
+}
+
+fn away(error: impl std::fmt::Display) -> FeedError {
+    FeedError::Away(error.to_string())
+}
+
+fn offset(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+impl KafkaFeed {
+    /// `partitions` as the topic was created with.
+    ///
+    /// # Errors
+    /// The settings are refused.
+    pub fn new(config: KafkaConfig, partitions: u32) -> Result<Self, FeedError> {
+        let watermarks = config.reader().map_err(away)?;
+        Ok(Self { config, partitions, watermarks })
+    }
+
+    fn topic(&self) -> String {
+        self.config.topic(Topic::MetricsWindows)
+    }
+}
+
+impl FeedLog for KafkaFeed {
+    fn bounds(&self) -> Result<Vec<Bounds>, FeedError> {
+        let topic = self.topic();
+        let bound = |partition: u32| {
+            let partition = i32::try_from(partition).map_err(away)?;
+            let (low, high) = self.watermarks.fetch_watermarks(&topic, partition, self.config.timeout).map_err(away)?;
+            Ok(Bounds { start: offset(low), end: offset(high) })
+        };
+        (0..self.partitions).map(bound).collect()
+    }
+
+    fn reader(&self, from: &[u64]) -> Result<Box<dyn FeedReader>, FeedError> {
+        let bounds = self.bounds()?;
+        for ((partition, bound), from) in (0..).zip(&bounds).zip(from) {
+            if *from < bound.start || *from > bound.end {
+                return Err(FeedError::OutOfRange { partition, start: bound.start });
+            }
+        }
+        let consumer = self.config.reader().map_err(away)?;
+        let topic = self.topic();
+        let mut assignment = TopicPartitionList::new();
+        for (partition, from) in from.iter().enumerate() {
+            let partition = i32::try_from(partition).map_err(away)?;
+            let from = Offset::Offset(i64::try_from(*from).map_err(away)?);
+            assignment.add_partition_offset(&topic, partition, from).map_err(away)?;
+        }
+        consumer.assign(&assignment).map_err(away)?;
+        Ok(Box::new(KafkaReader { consumer, next: from.to_vec(), topic, timeout: self.config.timeout }))
+    }
+}
+
+struct KafkaReader {
+    consumer: BaseConsumer,
+    next: Vec<u64>,
+    topic: String,
+    timeout: Duration,
+}
+
+impl FeedReader for KafkaReader {
+    fn poll(&mut self, timeout: Duration) -> Result<Batch, FeedError> {
+        let deadline = Instant::now() + timeout;
+        let mut records = Vec::new();
+        let mut at_end = Vec::new();
+        let mut wait = timeout;
+        while records.len() < BATCH {
+            match self.consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => {
+                    let record = read(&message);
+                    if let Some(next) = self.next.get_mut(record.partition as usize) {
+                        *next = record.offset + 1;
+                    }
+                    records.push(record);
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    at_end.extend(u32::try_from(partition));
+                }
+                Some(Err(error)) => match error.rdkafka_error_code() {
+                    // librdkafka goes on by itself once a broker is back.
+                    Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut) => {}
+                    Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                        return Err(self.out_of_range());
+                    }
+                    _ => return Err(away(error)),
+                },
+            }
+            // What has come is handed on at once; more is taken only if it is already here.
+            wait = if records.is_empty() { deadline.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            if records.is_empty() && wait.is_zero() {
+                break;
+            }
+        }
+        Ok(Batch { records, next: self.next.clone(), at_end })
+    }
+}
+
+impl KafkaReader {
+    fn out_of_range(&self) -> FeedError {
+        for (partition, next) in (0_u32..).zip(&self.next) {
+            let Ok(number) = i32::try_from(partition) else { continue };
+            let Ok((low, high)) = self.consumer.fetch_watermarks(&self.topic, number, self.timeout) else { continue };
+            if *next < offset(low) || *next > offset(high) {
+                return FeedError::OutOfRange { partition, start: offset(low) };
+            }
+        }
+        FeedError::Away("an offset was out of range, and is not any more".to_owned())
+    }
+}
+
+fn read(message: &BorrowedMessage<'_>) -> Record {
+    let mut headers = Headers::new();
+    for found in message.headers().into_iter().flat_map(|headers| headers.iter()) {
+        if let (Some(name), Some(value)) = (header::known(found.key), found.value) {
+            headers = headers.with(name, Bytes::copy_from_slice(value));
+        }
+    }
+    Record {
+        topic: Topic::MetricsWindows,
+        partition: u32::try_from(message.partition()).unwrap_or(0),
+        offset: offset(message.offset()),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
+        key: Bytes::copy_from_slice(message.key().unwrap_or_default()),
+        value: message.payload().map(Bytes::copy_from_slice),
+        headers,
+    }
+}

@@ -1,0 +1,152 @@
+//! Pure: no I/O, no clock, no async.
+//!
+//! SQL of a metric query. Whatever came from outside is a bound parameter; names of columns, functions and grains come
+//! from here.
+
+use std::fmt::Write as _;
+
+use neonhub_schemas::metric::Aggregation;
+
+use super::plan::{Filter, Plan, Series};
+use super::request::DimensionOperator;
+use super::span::{Grouping, Span};
+use crate::olap::{Param, SqlStatement};
+
+fn needs_sketch(series: &&Series) -> bool {
+    matches!(series.aggregation, Aggregation::Uniques | Aggregation::Quantile(_))
+}
+
+/// Counts, sums and ranges, added up in ClickHouse. `None` when no metric needs them.
+#[must_use]
+pub fn sums(plan: &Plan, span: &Span) -> Option<SqlStatement> {
+    let series: Vec<&Series> = plan.series.iter().filter(|series| !needs_sketch(series)).collect();
+    if series.is_empty() {
+        return None;
+    }
+    let mut statement = SqlStatement::default();
+    let columns = columns(&mut statement, plan, span);
+    let conditions = conditions(&mut statement, plan, span, &series);
+    // One more than may be answered tells that it is too much.
+    let limit = (plan.max_rows + 1).saturating_mul(series.len());
+    statement.sql = format!(
+        "SELECT {columns}, sum(w.count) AS total_count, toString(sum(w.sum)) AS total_sum, \
+         ifNull(toString(min(w.min)), '') AS least, ifNull(toString(max(w.max)), '') AS greatest, \
+         toUInt8(min(w.final)) AS all_final, \
+         toInt64(max(if(w.final, toUnixTimestamp(w.window_end), 0))) AS final_until \
+         FROM metric_windows AS w FINAL WHERE {conditions} \
+         GROUP BY metric_name, bucket, group_values LIMIT {limit}"
+    );
+    Some(statement)
+}
+
+/// Stored windows with their sketches, one row each: they are merged here, because ClickHouse does not know them.
+#[must_use]
+pub fn sketches(plan: &Plan, span: &Span) -> Option<SqlStatement> {
+    let series: Vec<&Series> = plan.series.iter().filter(needs_sketch).collect();
+    if series.is_empty() {
+        return None;
+    }
+    let mut statement = SqlStatement::default();
+    let columns = columns(&mut statement, plan, span);
+    let conditions = conditions(&mut statement, plan, span, &series);
+    statement.sql = format!(
+        "SELECT {columns}, w.count AS total_count, base64Encode(w.distinct) AS distinct_base64, \
+         base64Encode(w.distribution) AS distribution_base64, toUInt8(w.final) AS all_final, \
+         toInt64(if(w.final, toUnixTimestamp(w.window_end), 0)) AS final_until \
+         FROM metric_windows AS w FINAL WHERE {conditions}"
+    );
+    Some(statement)
+}
+
+fn columns(statement: &mut SqlStatement, plan: &Plan, span: &Span) -> String {
+    let bucket = match &span.grouping {
+        Grouping::Label => "toInt64(toUnixTimestamp(w.window_start))".to_owned(),
+        Grouping::Whole => "toInt64(0)".to_owned(),
+        Grouping::Starts(starts) => {
+            let starts = statement.bind("Array(Int64)", Param::Integers(starts.clone()));
+            format!("toInt64(roundDown(toInt64(toUnixTimestamp(w.window_start)), {starts}))")
+        }
+    };
+    let values = plan.group_by.iter().map(|name| dimension(statement, name)).collect::<Vec<_>>();
+    let groups = if values.is_empty() { "emptyArrayString()".to_owned() } else { format!("[{}]", values.join(", ")) };
+    format!("CAST(w.metric AS String) AS metric_name, {bucket} AS bucket, {groups} AS group_values")
+}
+
+fn dimension(statement: &mut SqlStatement, name: &str) -> String {
+    let name = statement.bind("String", Param::Text(name.to_owned()));
+    format!("w.dimensions[{name}]")
+}
+
+fn conditions(statement: &mut SqlStatement, plan: &Plan, span: &Span, series: &[&Series]) -> String {
+    let workspace = statement.bind("String", Param::Text(plan.workspace.clone()));
+    let mut which = Vec::with_capacity(series.len());
+    for series in series {
+        let name = statement.bind("String", Param::Text(series.name.clone()));
+        let number = statement.bind("UInt64", Param::Unsigned(series.series));
+        which.push(format!("(w.metric = {name} AND w.series = {number})"));
+    }
+    let zone = statement.bind("String", Param::Text(span.stored_zone.clone()));
+    let from = statement.bind("Int64", Param::Integer(span.labels.0));
+    let to = statement.bind("Int64", Param::Integer(span.labels.1));
+    let mut text = format!(
+        "w.workspace = {workspace} AND ({}) AND w.grain = '{}' AND w.zone = {zone} \
+         AND w.window_start >= toDateTime({from}, 'UTC') AND w.window_start < toDateTime({to}, 'UTC')",
+        which.join(" OR "),
+        span.stored_grain.as_str(),
+    );
+    for filter in &plan.filters {
+        let condition = condition(statement, filter);
+        // Writing into a String cannot fail.
+        let _infallible = write!(text, " AND {condition}");
+    }
+    text
+}
+
+fn condition(statement: &mut SqlStatement, filter: &Filter) -> String {
+    let value = dimension(statement, &filter.dimension);
+    let mut list = || statement.bind("Array(String)", Param::Texts(filter.values.clone()));
+    match filter.operator {
+        DimensionOperator::Eq | DimensionOperator::In => format!("has({}, {value})", list()),
+        DimensionOperator::Ne | DimensionOperator::NotIn => format!("NOT has({}, {value})", list()),
+        DimensionOperator::Contains => format!("position({value}, {}[1]) > 0", list()),
+        DimensionOperator::Prefix => format!("startsWith({value}, {}[1])", list()),
+        DimensionOperator::Exists => format!("{value} != ''"),
+        DimensionOperator::NotExists => format!("{value} = ''"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::plan::tests::plan;
+    use serde_json::json;
+
+    #[test]
+    fn whatever_came_from_outside_is_bound() {
+        let evil = "'); DROP TABLE events; --";
+        let plan = plan(json!({
+            "group_by": ["campaign"], "timezone": "Asia/Kathmandu",
+            "filters": [{"dimension": "policy", "op": "in", "values": [evil]},
+                        {"dimension": "channel", "op": "contains", "value": evil}]
+        }))
+        .unwrap();
+        let statement = sums(&plan, &plan.span).unwrap();
+        assert!(!statement.sql.contains("DROP") && !statement.sql.contains("campaign"), "{}", statement.sql);
+        assert!(statement.params.contains(&("p9".to_owned(), Param::Texts(vec![evil.to_owned()]))), "{statement:?}");
+        for (name, _) in &statement.params {
+            assert!(statement.sql.contains(&format!("{{{name}:")), "{name} is not used");
+        }
+        assert!(statement.sql.contains("roundDown(") && statement.sql.contains("w.grain = 'quarter'"));
+    }
+
+    #[test]
+    fn each_metric_is_read_the_way_it_needs() {
+        let counts = plan(json!({"metrics": ["clicks", "ctr"]})).unwrap();
+        assert!(sketches(&counts, &counts.span).is_none());
+        let statement = sums(&counts, &counts.span).unwrap();
+        assert!(statement.sql.contains("toInt64(toUnixTimestamp(w.window_start)) AS bucket"), "{}", statement.sql);
+        let uniques = plan(json!({"metrics": ["visitors"], "grain": "total"})).unwrap();
+        assert!(sums(&uniques, &uniques.span).is_none());
+        assert!(sketches(&uniques, &uniques.span).unwrap().sql.contains("base64Encode(w.distinct)"));
+    }
+}

@@ -1,0 +1,150 @@
+//! The routes, one file a family, and the server around them.
+
+pub mod catalogue;
+pub mod definitions;
+pub mod events;
+pub mod health;
+pub mod live;
+pub mod live_sse;
+pub mod live_ws;
+pub mod metric_query;
+pub mod openapi;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderName, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use tokio::net::TcpListener;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::cors::{Any, CorsLayer};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::problem::Problem;
+use crate::state::ApiState;
+
+/// How long requests may still run after the server was told to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+fn documented() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::with_openapi(openapi::Document::openapi())
+        .routes(routes!(catalogue::list_metrics))
+        .routes(routes!(definitions::put_definition, definitions::get_definition, definitions::delete_definition))
+        .routes(routes!(metric_query::query_metrics))
+        .routes(routes!(events::query_events))
+        .routes(routes!(live_sse::live_metrics))
+        .routes(routes!(live_ws::live_socket))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+        .routes(routes!(openapi::openapi_json))
+}
+
+/// Every route, ready to serve.
+pub fn router(state: ApiState) -> Router {
+    let (router, document) = documented().split_for_parts();
+    let document = openapi::finish(document);
+    let _first_router_of_this_state = state.openapi().set(document);
+    let config = state.config();
+    let body_limit = DefaultBodyLimit::max(config.body_limit);
+    let cors = config.allow_any_origin.then(any_origin);
+    let docs = SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json"));
+    let router = router
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(state.clone(), observe))
+        .layer(body_limit)
+        .with_state(state)
+        .merge(docs)
+        .layer(CompressionLayer::new())
+        .layer(CatchPanicLayer::custom(panicked));
+    match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
+}
+
+fn any_origin() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::PUT, Method::POST, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_MATCH,
+            header::IF_NONE_MATCH,
+            HeaderName::from_static("last-event-id"),
+        ])
+        .expose_headers([header::ETAG, header::LINK, header::RETRY_AFTER])
+        .max_age(Duration::from_secs(3_600))
+}
+
+async fn not_found(request: Request) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is no {}: see /docs", request.uri().path()))
+}
+
+async fn method_not_allowed(request: Request) -> Problem {
+    let detail = format!("{} does not take {}", request.uri().path(), request.method());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    Problem::internal(&"a handler panicked").into_response()
+}
+
+async fn observe(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    let method = request.method().as_str().to_owned();
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let begun = Instant::now();
+    let response = next.run(request).await;
+    let telemetry = state.telemetry();
+    let status = response.status();
+    telemetry.requests.with_label_values(&[method.as_str(), &route, status.as_str()]).inc();
+    telemetry.request_seconds.with_label_values(&[method.as_str(), &route]).observe(begun.elapsed().as_secs_f64());
+    response
+}
+
+/// Serves until `shutdown`: then no new request is taken, live streams end, and running requests get ten seconds.
+///
+/// # Errors
+/// The listener's.
+pub async fn serve(
+    listener: TcpListener,
+    state: ApiState,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let reconciling = state.clone();
+    let reconciling = tokio::spawn(async move { reconciling.keep_reconciled().await });
+    let told = state.clone();
+    let told_to_stop = async move {
+        shutdown.await;
+        told.stop();
+    };
+    let serving = axum::serve(listener, router(state.clone())).with_graceful_shutdown(told_to_stop);
+    let draining = state.clone();
+    let drained = async move {
+        draining.stopped().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    let result = tokio::select! {
+        result = serving => result,
+        () = drained => {
+            tracing::warn!("requests still ran ten seconds after the server was told to stop; they were cut off");
+            Ok(())
+        }
+    };
+    state.stop();
+    reconciling.abort();
+    let hub = state.hub().clone();
+    if tokio::task::spawn_blocking(move || hub.stop()).await.is_err() {
+        tracing::error!("the live hub could not be stopped");
+    }
+    result
+}

@@ -1,0 +1,96 @@
+//! Health and metrics: no key is needed.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::openapi::PublicProblems;
+use crate::problem::{Problem, ProblemBody};
+use crate::state::ApiState;
+
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Part {
+    pub ready: bool,
+    /// Why it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Readiness {
+    pub ready: bool,
+    /// `clickhouse`, `store`, `log`.
+    pub parts: BTreeMap<&'static str, Part>,
+}
+
+/// A problem with the parts beside it (RFC 9457 extension members).
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct NotReady {
+    #[serde(flatten)]
+    pub problem: ProblemBody,
+    #[serde(flatten)]
+    pub readiness: Readiness,
+}
+
+/// The process lives.
+#[utoipa::path(
+    get, path = "/health/live", tag = "health",
+    responses((status = 200, description = "it lives"), PublicProblems)
+)]
+pub async fn live() -> Json<serde_json::Value> {
+    Json(serde_json::json!({"live": true}))
+}
+
+async fn part<E: std::fmt::Display>(answer: impl Future<Output = Result<(), E>>) -> Part {
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(())) => Part { ready: true, reason: None },
+        Ok(Err(error)) => Part { ready: false, reason: Some(error.to_string()) },
+        Err(_) => Part { ready: false, reason: Some(format!("no answer within {} s", PATIENCE.as_secs())) },
+    }
+}
+
+/// Whether requests can be answered, and which part is in the way.
+#[utoipa::path(
+    get, path = "/health/ready", tag = "health",
+    responses(
+        (status = 200, body = Readiness),
+        (status = 503, body = NotReady, content_type = "application/problem+json", description = "a part is away"),
+        PublicProblems
+    )
+)]
+pub async fn ready(State(state): State<ApiState>) -> Response {
+    let log = async { state.hub().failure().map_or(Ok(()), Err) };
+    let (clickhouse, store, log) =
+        futures::join!(part(state.olap().ping()), part(state.definitions().ping()), part(log));
+    let parts = BTreeMap::from([("clickhouse", clickhouse), ("store", store), ("log", log)]);
+    let away: Vec<&str> = parts.iter().filter(|(_, part)| !part.ready).map(|(name, _)| *name).collect();
+    if away.is_empty() {
+        return Json(Readiness { ready: true, parts }).into_response();
+    }
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}", away.join(", "))).body();
+    let body = NotReady { problem, readiness: Readiness { ready: false, parts } };
+    let mut response = (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(2));
+    response
+}
+
+/// Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", tag = "health",
+    responses((status = 200, description = "text format", content_type = "text/plain"), PublicProblems)
+)]
+pub async fn metrics(State(state): State<ApiState>) -> Result<Response, Problem> {
+    let text = state.telemetry().text().map_err(|error| Problem::internal(&error))?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}

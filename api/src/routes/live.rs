@@ -1,0 +1,78 @@
+//! What SSE and WebSocket share: starting a subscription.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::feed::filter::LiveFilter;
+use crate::feed::follow::{Delivery, Follow, Start};
+use crate::problem::Problem;
+use crate::state::ApiState;
+
+/// Deliveries that wait for a client before its subscription waits too.
+pub const CHANNEL: usize = 64;
+
+pub type Deliveries = mpsc::Sender<(Arc<str>, Delivery)>;
+
+/// Where to begin: a place, or `earliest`, or `latest`.
+///
+/// # Errors
+/// 400: no place.
+pub fn start_from(last_event_id: Option<&str>, from: Option<&str>) -> Result<Start, Problem> {
+    if let Some(text) = last_event_id.filter(|text| !text.is_empty()) {
+        return text
+            .parse()
+            .map(Start::At)
+            .map_err(|error: crate::feed::position::PositionError| Problem::field("last_event_id", error.to_string()));
+    }
+    match from {
+        None | Some("" | "latest") => Ok(Start::Latest),
+        Some("earliest") => Ok(Start::Earliest),
+        Some(other) => Err(Problem::field("from", format!("`{other}` is neither earliest nor latest"))),
+    }
+}
+
+/// Spawns a subscription; it ends with the receiver of `out`, or when the server stops.
+///
+/// # Errors
+/// 503: there are too many.
+pub fn subscribe(
+    state: &ApiState,
+    tag: Arc<str>,
+    filter: LiveFilter,
+    start: Start,
+    out: Deliveries,
+) -> Result<tokio::task::AbortHandle, Problem> {
+    let permit = state.live_clients().clone().try_acquire_owned();
+    let permit = permit.map_err(|_| Problem::unavailable("there are too many live clients", 10))?;
+    let gauge = ClientGauge::new(state);
+    let follow = Follow {
+        hub: state.hub().clone(),
+        filter,
+        heartbeat: state.config().heartbeat,
+        stopping: state.stopping(),
+        tag,
+        out,
+    };
+    let task = tokio::spawn(async move {
+        let _held = (permit, gauge);
+        follow.run(start).await;
+    });
+    Ok(task.abort_handle())
+}
+
+/// Counts a client as long as it lives, however it ends.
+struct ClientGauge(ApiState);
+
+impl ClientGauge {
+    fn new(state: &ApiState) -> Self {
+        state.telemetry().live_clients.inc();
+        Self(state.clone())
+    }
+}
+
+impl Drop for ClientGauge {
+    fn drop(&mut self) {
+        self.0.telemetry().live_clients.dec();
+    }
+}

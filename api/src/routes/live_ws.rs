@@ -1,0 +1,185 @@
+//! `GET /v1/live`: many subscriptions over one WebSocket.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::live::{CHANNEL, Deliveries, start_from, subscribe};
+use super::openapi::ReadProblems;
+use crate::auth::BrowserCaller;
+use crate::extract::parse;
+use crate::feed::filter::LiveFilter;
+use crate::feed::follow::Delivery;
+use crate::problem::Problem;
+use crate::state::ApiState;
+
+const MAX_SUBSCRIPTIONS: usize = 100;
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+enum ClientMessage {
+    Subscribe(Subscribe),
+    /// The subscription's id.
+    Unsubscribe(String),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subscribe {
+    id: String,
+    #[serde(default)]
+    metrics: Vec<String>,
+    grain: Option<String>,
+    #[serde(default)]
+    filters: Vec<Filter>,
+    last_event_id: Option<String>,
+    from: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Filter {
+    dimension: String,
+    value: String,
+}
+
+/// A WebSocket of JSON messages. Send `{"subscribe":{"id":"a","metrics":["clicks"],"grain":"hour",
+/// "filters":[{"dimension":"campaign","value":"men"}],"last_event_id":"…"}}` or `{"unsubscribe":"a"}`; get
+/// `{"subscription":"a","id":"…","window":{…}}`, `{"subscription":"a","id":"…","reset":"…"}`, `{"subscribed":"a"}`,
+/// `{"unsubscribed":"a"}`, `{"error":{…}}`.
+#[utoipa::path(
+    get, path = "/v1/live", tag = "live", security(("api_key" = [])),
+    params(("access_token" = Option<String>, Query, description = "the API key, for browsers")),
+    responses((status = 101, description = "a WebSocket"), ReadProblems)
+)]
+pub async fn live_socket(
+    State(state): State<ApiState>,
+    caller: BrowserCaller,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Problem> {
+    let upgrade = upgrade.map_err(|rejection| {
+        let status = match rejection {
+            WebSocketUpgradeRejection::ConnectionNotUpgradable(_) => StatusCode::UPGRADE_REQUIRED,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Problem::new(status, "open this address as a WebSocket")
+    })?;
+    let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        if let Err(error) = Connection::new(state, caller.workspace).run(socket).await {
+            tracing::debug!(%error, "a live socket ended");
+        }
+    }))
+}
+
+struct Connection {
+    state: ApiState,
+    workspace: String,
+    subscriptions: HashMap<Arc<str>, AbortHandle>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.subscriptions.values().for_each(AbortHandle::abort);
+    }
+}
+
+impl Connection {
+    fn new(state: ApiState, workspace: String) -> Self {
+        Self { state, workspace, subscriptions: HashMap::new() }
+    }
+
+    async fn run(mut self, mut socket: WebSocket) -> Result<(), axum::Error> {
+        let (out, mut deliveries) = mpsc::channel(CHANNEL);
+        let stopping = self.state.clone();
+        let mut pings = tokio::time::interval(self.state.config().heartbeat);
+        loop {
+            tokio::select! {
+                message = socket.recv() => match message.transpose()? {
+                    None | Some(Message::Close(_)) => return Ok(()),
+                    Some(Message::Text(text)) => {
+                        let answer = self.take(text.as_bytes(), &out);
+                        socket.send(Message::Text(answer.into())).await?;
+                    }
+                    Some(Message::Binary(bytes)) => {
+                        let answer = self.take(&bytes, &out);
+                        socket.send(Message::Text(answer.into())).await?;
+                    }
+                    Some(Message::Ping(_) | Message::Pong(_)) => {}
+                },
+                Some((tag, delivery)) = deliveries.recv() => {
+                    // What was still on its way when the client unsubscribed is dropped.
+                    if let Some(text) = self.text(&tag, &delivery) {
+                        socket.send(Message::Text(text.into())).await?;
+                    }
+                }
+                _ = pings.tick() => socket.send(Message::Ping(bytes::Bytes::new())).await?,
+                () = stopping.stopped() => {
+                    return socket.send(Message::Close(None)).await;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, message: &[u8], out: &Deliveries) -> String {
+        let answer = parse::<ClientMessage>(message).and_then(|message| match message {
+            ClientMessage::Subscribe(wanted) => self.subscribe(wanted, out),
+            ClientMessage::Unsubscribe(id) => match self.subscriptions.remove(id.as_str()) {
+                Some(task) => {
+                    task.abort();
+                    Ok(json!({"unsubscribed": id}))
+                }
+                None => Err(Problem::field("unsubscribe", format!("there is no subscription `{id}`"))),
+            },
+        });
+        answer.unwrap_or_else(|problem| json!({"error": problem.body()})).to_string()
+    }
+
+    fn subscribe(&mut self, wanted: Subscribe, out: &Deliveries) -> Result<serde_json::Value, Problem> {
+        if wanted.id.is_empty() || wanted.id.len() > 128 {
+            return Err(Problem::field("subscribe.id", "is 1 to 128 bytes long"));
+        }
+        if self.subscriptions.contains_key(wanted.id.as_str()) {
+            return Err(Problem::field("subscribe.id", format!("`{}` is in use: unsubscribe it first", wanted.id)));
+        }
+        if self.subscriptions.len() >= MAX_SUBSCRIPTIONS {
+            let detail = format!("a socket has at most {MAX_SUBSCRIPTIONS} subscriptions");
+            return Err(Problem::field("subscribe", detail));
+        }
+        let mut filter = LiveFilter::read(&self.workspace, wanted.metrics, wanted.grain.as_deref(), Vec::new())?;
+        filter.dimensions = wanted.filters.into_iter().map(|filter| (filter.dimension, filter.value)).collect();
+        let start = start_from(wanted.last_event_id.as_deref(), wanted.from.as_deref())?;
+        let tag: Arc<str> = wanted.id.as_str().into();
+        let task = subscribe(&self.state, tag.clone(), filter, start, out.clone())?;
+        self.subscriptions.insert(tag, task);
+        Ok(json!({"subscribed": wanted.id}))
+    }
+
+    fn text(&self, tag: &Arc<str>, delivery: &Delivery) -> Option<String> {
+        if !self.subscriptions.contains_key(tag) {
+            return None;
+        }
+        match delivery {
+            Delivery::Window(position, update) => {
+                let tag = serde_json::to_string(&**tag).ok()?;
+                // The window was written as JSON once, for everybody.
+                Some(format!(r#"{{"subscription":{tag},"id":"{position}","window":{}}}"#, update.json.get()))
+            }
+            Delivery::Reset(position, detail) => {
+                self.state.telemetry().live_resets.inc();
+                Some(json!({"subscription": &**tag, "id": position.to_string(), "reset": detail}).to_string())
+            }
+            Delivery::Heartbeat(_) => None,
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! `POST /v1/metrics/query` and `POST /v1/events/query`.
+
+use axum::http::Method;
+use neonhub_api::olap::{EventRow, WindowRow};
+use serde_json::{Value, json};
+
+use crate::rig::Rig;
+
+fn query() -> Value {
+    json!({"metrics": ["revenue", "roas"], "grain": "hour", "from": "2019-11-24T00:00:00Z", "to": "2019-11-24T02:00:00Z",
+           "timezone": "Asia/Kathmandu", "group_by": ["campaign"],
+           "filters": [{"dimension": "policy", "op": "in", "values": ["bts"]}]})
+}
+
+#[tokio::test]
+async fn rows_come_with_exact_decimals() {
+    let rig = Rig::new();
+    let row = WindowRow {
+        metric_name: "revenue".into(),
+        bucket: 1_574_553_600,
+        group_values: vec!["men".into()],
+        total_count: 2,
+        total_sum: "12345678901234567890.123456".into(),
+        least: "1".into(),
+        greatest: "2".into(),
+        ..WindowRow::default()
+    };
+    rig.olap.answers().windows.push_back(vec![row]);
+    let answer = rig.call(Method::POST, "/v1/metrics/query", Some(query())).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert!(
+        answer.text.contains(r#""campaign":"men","revenue":12345678901234567890.123456,"roas":null"#),
+        "{}",
+        answer.text
+    );
+    assert!(answer.text.contains(r#""window_start":"2019-11-24T05:00:00+05:45""#), "{}", answer.text);
+    assert_eq!(answer.json["meta"]["stored_grain"], "quarter");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_query_is_named() {
+    let rig = Rig::new();
+    let mut wrong = query();
+    wrong["group_by"] = json!(["planet"]);
+    let answer = rig.call(Method::POST, "/v1/metrics/query", Some(wrong)).await;
+    assert_eq!(answer.problem(400).as_deref(), Some("group_by[0]"));
+    let mut huge = query();
+    huge["grain"] = json!("minute");
+    huge["from"] = json!("2000-01-01T00:00:00Z");
+    rig.call(Method::POST, "/v1/metrics/query", Some(huge)).await.problem(422);
+    assert!(rig.olap.answers().asked.is_empty());
+}
+
+#[tokio::test]
+async fn events_come_in_pages() {
+    let rig = Rig::new();
+    let row = |id: &str, offset| EventRow {
+        id: id.into(),
+        place_offset: offset,
+        timestamp_ms: 1_574_553_600_000,
+        texts: vec![id.to_owned()],
+        ..EventRow::default()
+    };
+    rig.olap.answers().events.push_back(vec![row("b", 1), row("a", 0)]);
+    let body = json!({"columns": ["message_id", "timestamp"], "limit": 1});
+    let first = rig.call(Method::POST, "/v1/events/query", Some(body.clone())).await;
+    let expected = json!([{"message_id": "b", "timestamp": "2019-11-24T00:00:00.000Z"}]);
+    assert_eq!(first.json["events"], expected);
+    let link = first.headers["link"].to_str().unwrap().to_owned();
+    assert!(link.ends_with("; rel=\"next\""));
+    let next = link.trim_start_matches('<').split('>').next().unwrap().to_owned();
+    rig.olap.answers().events.push_back(vec![row("a", 0)]);
+    let second = rig.call(Method::POST, &next, Some(body)).await;
+    assert_eq!(second.json, json!({"events": [{"message_id": "a", "timestamp": "2019-11-24T00:00:00.000Z"}]}));
+    assert!(rig.olap.answers().asked[1].sql.contains("e.message_id, toInt8(e.source)"));
+    let wrong = json!({"filters": [{"field": "planet", "op": "eq", "value": 1}]});
+    let answer = rig.call(Method::POST, "/v1/events/query", Some(wrong)).await;
+    assert_eq!(answer.problem(400).as_deref(), Some("filters[0].field"));
+}

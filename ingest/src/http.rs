@@ -1,0 +1,23 @@
+//! The HTTP face: routes, bodies, keys, quotas, answers. What a request means is decided in [`crate::accept`].
+
+mod answer;
+mod body;
+mod decompress;
+mod door;
+mod health;
+mod intake;
+mod keys;
+mod metrics;
+mod pixel;
+mod problem;
+mod quota;
+mod request_id;
+mod routes;
+mod serve;
+mod state;
+
+pub use answer::{Accepted, RejectedEvent};
+pub use problem::{EventProblems, Problem};
+pub use routes::{openapi, router};
+pub use serve::{ServeError, serve};
+pub use state::{Clock, ConfigError, IngestState, Random};

@@ -1,0 +1,90 @@
+//! Reading a body within bounds: its own, and those of all bodies together.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderMap, StatusCode};
+use bytes::BytesMut;
+use http_body_util::BodyExt as _;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::decompress::{DecompressError, decompress, encodings};
+use super::problem::Problem;
+use super::state::IngestState;
+use crate::accept::{Reason, Refusal};
+
+/// A body in plain text; its place among the bytes in flight is free again when it is dropped.
+pub(super) struct PlainBody {
+    pub(super) bytes: Vec<u8>,
+    _reserved: OwnedSemaphorePermit,
+}
+
+/// Why there is no body.
+pub(super) enum BodyError {
+    /// The sender's fault: `beginning` is what was read until then.
+    Refused {
+        refusal: Refusal,
+        beginning: Vec<u8>,
+    },
+    Problem(Box<Problem>),
+}
+
+pub(super) async fn read_body(state: &IngestState, headers: &HeaderMap, body: Body) -> Result<PlainBody, BodyError> {
+    let cap = state.limits().max_body_bytes;
+    let applied = encodings(headers).map_err(|name| {
+        let detail = format!("Content-Encoding `{name}`: use gzip, deflate, br or zstd");
+        BodyError::Problem(Box::new(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", detail)))
+    })?;
+    let stated = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+    if stated.is_some_and(|length: usize| length > cap) {
+        return Err(too_large(cap, "", Vec::new()));
+    }
+    let decoded = if applied.is_empty() { 0 } else { cap };
+    let reserved = reserve(state, stated.unwrap_or(cap) + decoded)?;
+    let wire = read_wire(body, cap, stated.unwrap_or(0)).await?;
+    state.metrics().wire_bytes(wire.len());
+    if applied.is_empty() {
+        return Ok(PlainBody { bytes: wire, _reserved: reserved });
+    }
+    match decompress(&wire, &applied, cap) {
+        Ok(bytes) => Ok(PlainBody { bytes, _reserved: reserved }),
+        Err(DecompressError::TooLarge(beginning)) => Err(too_large(cap, " after decompression", beginning)),
+        Err(DecompressError::Corrupt(detail)) => {
+            let detail = format!("the body is not what its Content-Encoding says: {detail}");
+            let refusal = Refusal::new(Reason::InvalidEncoding, detail).at("body");
+            Err(BodyError::Refused { refusal, beginning: wire })
+        }
+    }
+}
+
+fn reserve(state: &IngestState, bytes: usize) -> Result<OwnedSemaphorePermit, BodyError> {
+    let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+    state.bytes_in_flight().clone().try_acquire_many_owned(permits).map_err(|_| {
+        let detail = "too many requests are being worked on";
+        BodyError::Problem(Box::new(Problem::unavailable("overloaded", detail, Duration::from_secs(1))))
+    })
+}
+
+async fn read_wire(mut body: Body, cap: usize, expected: usize) -> Result<Vec<u8>, BodyError> {
+    let mut wire = BytesMut::with_capacity(expected);
+    while let Some(frame) = body.frame().await {
+        // Nothing to keep and hardly anybody to tell: the connection is gone.
+        let frame = frame.map_err(|error| {
+            let detail = format!("the body broke off: {error}");
+            BodyError::Problem(Box::new(Problem::new(StatusCode::BAD_REQUEST, "body_incomplete", detail)))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if wire.len() + data.len() > cap {
+            wire.extend_from_slice(&data[..cap - wire.len()]);
+            return Err(too_large(cap, "", wire.into()));
+        }
+        wire.extend_from_slice(&data);
+    }
+    Ok(wire.into())
+}
+
+fn too_large(cap: usize, when: &str, beginning: Vec<u8>) -> BodyError {
+    let detail = format!("the body is larger than {cap} bytes{when}");
+    BodyError::Refused { refusal: Refusal::new(Reason::BodyTooLarge, detail).at("body"), beginning }
+}

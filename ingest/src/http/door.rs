@@ -1,0 +1,68 @@
+//! The doors requests come in by: path and meaning.
+
+use neonhub_schemas::{Kind, Source};
+
+use crate::accept::Route;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    Call(Kind),
+    Batch,
+    Import,
+    Campaign,
+    Integration { platform: String },
+    Pixel,
+}
+
+/// The tracking API's paths, long and short as in Segment's.
+pub(super) const TRACKING_PATHS: [(&str, Door); 15] = [
+    ("/v1/track", Door::Call(Kind::Track)),
+    ("/v1/t", Door::Call(Kind::Track)),
+    ("/v1/identify", Door::Call(Kind::Identify)),
+    ("/v1/i", Door::Call(Kind::Identify)),
+    ("/v1/page", Door::Call(Kind::Page)),
+    ("/v1/p", Door::Call(Kind::Page)),
+    ("/v1/screen", Door::Call(Kind::Screen)),
+    ("/v1/s", Door::Call(Kind::Screen)),
+    ("/v1/group", Door::Call(Kind::Group)),
+    ("/v1/g", Door::Call(Kind::Group)),
+    ("/v1/alias", Door::Call(Kind::Alias)),
+    ("/v1/a", Door::Call(Kind::Alias)),
+    ("/v1/batch", Door::Batch),
+    ("/v1/b", Door::Batch),
+    ("/v1/import", Door::Import),
+];
+
+impl Door {
+    /// `None` for the pixel, whose meaning is in its query.
+    pub(super) fn route(&self) -> Option<Route<'_>> {
+        Some(match self {
+            Self::Call(kind) => Route::Call(*kind),
+            Self::Batch => Route::Batch,
+            Self::Import => Route::Import,
+            Self::Campaign => Route::Campaign,
+            Self::Integration { platform } => Route::Integration { platform },
+            Self::Pixel => return None,
+        })
+    }
+
+    /// The label in metrics and the operation's name: few, whatever clients send.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Call(kind) => kind.as_str(),
+            Self::Batch => "batch",
+            Self::Import => "import",
+            Self::Campaign => "campaign",
+            Self::Integration { .. } => "integration",
+            Self::Pixel => "pixel",
+        }
+    }
+}
+
+pub(super) fn source_of(route: Route<'_>) -> Source {
+    match route {
+        Route::Call(_) | Route::Batch | Route::Import => Source::Behavior,
+        Route::Campaign => Source::Campaign,
+        Route::Integration { .. } => Source::Integration,
+    }
+}

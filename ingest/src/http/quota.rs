@@ -1,0 +1,118 @@
+//! Quotas by write key: events per second with a burst (GCRA), and the headers that tell of them
+//! (draft-ietf-httpapi-ratelimit-headers).
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use governor::clock::{Clock as GovernorClock, Reference as _};
+use governor::middleware::StateInformationMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+use super::state::Clock;
+
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// The shell's clock as governor wants it.
+#[derive(Clone)]
+struct QuotaClock(Clock);
+
+impl GovernorClock for QuotaClock {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::from(Duration::from_millis(u64::try_from((self.0)()).unwrap_or(0)))
+    }
+}
+
+type Limiter = RateLimiter<NotKeyed, InMemoryState, QuotaClock, StateInformationMiddleware>;
+
+pub(super) struct KeyQuota {
+    limiter: Limiter,
+    clock: QuotaClock,
+    burst: u32,
+    /// Seconds in which an empty quota fills up again.
+    window: u64,
+}
+
+/// What the quota says to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Granted {
+        remaining: u32,
+    },
+    Later {
+        wait: Duration,
+    },
+    /// More than the quota will ever allow at once.
+    Never {
+        burst: u32,
+    },
+}
+
+impl KeyQuota {
+    pub(super) fn new(events_per_second: u32, burst: u32, clock: &Clock) -> Self {
+        let rate = NonZeroU32::new(events_per_second).unwrap_or(NonZeroU32::MIN);
+        let at_once = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+        let clock = QuotaClock(clock.clone());
+        let limiter = RateLimiter::direct_with_clock(Quota::per_second(rate).allow_burst(at_once), clock.clone());
+        Self {
+            limiter: limiter.with_middleware(),
+            clock,
+            burst: at_once.get(),
+            window: u64::from(at_once.get().div_ceil(rate.get())),
+        }
+    }
+
+    pub(super) fn take(&self, events: usize) -> Verdict {
+        let events = u32::try_from(events).unwrap_or(u32::MAX);
+        let events = NonZeroU32::new(events).unwrap_or(NonZeroU32::MIN);
+        match self.limiter.check_n(events) {
+            Ok(Ok(snapshot)) => Verdict::Granted { remaining: snapshot.remaining_burst_capacity() },
+            Ok(Err(until)) => {
+                let wait = until.earliest_possible().duration_since(self.clock.now());
+                Verdict::Later { wait: wait.into() }
+            }
+            Err(capacity) => Verdict::Never { burst: capacity.0 },
+        }
+    }
+
+    pub(super) fn write_headers(&self, verdict: Verdict, headers: &mut HeaderMap) {
+        let (remaining, reset) = match verdict {
+            Verdict::Granted { remaining } => (remaining, self.window),
+            Verdict::Later { wait } => (0, whole_seconds(wait)),
+            Verdict::Never { .. } => return,
+        };
+        let policy = format!("\"events\";q={};w={}", self.burst, self.window);
+        let state = format!("\"events\";r={remaining};t={reset}");
+        for (name, text) in [(RATELIMIT_POLICY, policy), (RATELIMIT, state)] {
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
+/// Rounded up, and never 0: a client that waits so long is let in.
+pub(super) fn whole_seconds(wait: Duration) -> u64 {
+    let rest = u64::from(wait.subsec_nanos() > 0);
+    (wait.as_secs() + rest).max(1)
+}
+
+/// Dead letters of senders that are not known are rationed, or anybody could fill the log.
+pub(super) struct StrangerLimit(Limiter);
+
+impl StrangerLimit {
+    pub(super) fn new(clock: &Clock) -> Self {
+        const PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
+        let limiter = RateLimiter::direct_with_clock(Quota::per_second(PER_SECOND), QuotaClock(clock.clone()));
+        Self(limiter.with_middleware())
+    }
+
+    pub(super) fn allows(&self) -> bool {
+        self.0.check().is_ok()
+    }
+}

@@ -1,0 +1,214 @@
+//! The routes, each registered once for axum and for the OpenAPI document.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use utoipa::OpenApi;
+use utoipa::openapi::path::{HttpMethod, Operation, Paths};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::answer::Accepted;
+use super::door::{Door, TRACKING_PATHS};
+use super::problem::{EventProblems, Problem};
+use super::request_id::{REQUEST_ID, request_id};
+use super::state::IngestState;
+use super::{health, intake, pixel};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "NeonHub ingest",
+        description = "Segment-compatible tracking, campaign and integration events. 200 means: on the log, durably."
+    ),
+    components(schemas(Problem))
+)]
+struct Document;
+
+/// The whole face of this crate.
+pub fn router(state: IngestState) -> Router {
+    let (router, document) = documented().split_for_parts();
+    router
+        .route("/openapi.json", axum::routing::get(move || async move { Json(document) }))
+        .fallback(no_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(cors(&state))
+        .with_state(state)
+}
+
+/// The OpenAPI document, as served at `/openapi.json`.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    documented().into_openapi()
+}
+
+fn documented() -> OpenApiRouter<IngestState> {
+    let mut document = Document::openapi();
+    let components = document.components.get_or_insert_default();
+    let basic = HttpBuilder::new().scheme(HttpAuthScheme::Basic).description(Some("the write key as user")).build();
+    components.security_schemes.insert("write_key".to_owned(), SecurityScheme::Http(basic));
+    let mut router = OpenApiRouter::with_openapi(document);
+    let (schemas, templates, _) = routes!(track);
+    let template = templates.get_path_operation("/v1/track", HttpMethod::Post).cloned().unwrap_or_default();
+    for (path, door) in TRACKING_PATHS {
+        let mut paths = Paths::new();
+        paths.add_path_operation(path, vec![HttpMethod::Post], tracking_operation(&template, path, &door));
+        let handler = post(move |State(state): State<IngestState>, request: Request| {
+            intake::answer(state, door.clone(), request)
+        });
+        router = router.routes((schemas.clone(), paths, handler));
+    }
+    router
+        .routes(routes!(campaign_events))
+        .routes(routes!(integration_events))
+        .routes(routes!(pixel_image))
+        .routes(routes!(pixel_by_kind))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+}
+
+fn tracking_operation(template: &Operation, path: &str, door: &Door) -> Operation {
+    let mut operation = template.clone();
+    operation.operation_id = Some(path.trim_start_matches("/v1/").to_owned());
+    operation.summary = Some(match door {
+        Door::Batch => "Behaviour events in a batch, each with its type".to_owned(),
+        Door::Import => "Historical behaviour events in a batch; timestamps are taken as given".to_owned(),
+        call => format!("One {} event", call.label()),
+    });
+    operation
+}
+
+/// The template of all tracking calls; the table of paths names them.
+#[utoipa::path(
+    post, path = "/v1/track", tag = "tracking",
+    request_body(
+        content = serde_json::Value, content_type = "application/json",
+        description = "As in Segment's HTTP API; any content type is read as JSON, in gzip, deflate, br or zstd",
+        example = json!({"event": "Order Completed", "userId": "u-1", "properties": {"revenue": 19.99}})
+    ),
+    params(("writeKey" = Option<String>, Query, description = "the write key, unless it is in the head or body")),
+    responses((status = 200, description = "every accepted event is on the log", body = Accepted), EventProblems),
+    security(("write_key" = []), ())
+)]
+async fn track(State(state): State<IngestState>, request: Request) -> Response {
+    intake::answer(state, Door::Call(neonhub_schemas::Kind::Track), request).await
+}
+
+/// Campaign events: one, an array, or a batch
+#[utoipa::path(
+    post, path = "/v1/campaigns/events", tag = "campaigns",
+    request_body(
+        content = serde_json::Value, content_type = "application/json",
+        description = "type is impression, click, send, open, bounce, unsubscribe, conversion or spend",
+        example = json!({"type": "click", "campaign": "spring", "anonymousId": "visitor-1", "policy": "bts"})
+    ),
+    params(("writeKey" = Option<String>, Query, description = "the write key, unless it is in the head or body")),
+    responses((status = 200, description = "every accepted event is on the log", body = Accepted), EventProblems),
+    security(("write_key" = []), ())
+)]
+async fn campaign_events(State(state): State<IngestState>, request: Request) -> Response {
+    intake::answer(state, Door::Campaign, request).await
+}
+
+/// Events of a connected platform: one, an array, or a batch
+#[utoipa::path(
+    post, path = "/v1/integrations/{platform}/events", tag = "integrations",
+    request_body(
+        content = serde_json::Value, content_type = "application/json",
+        example = json!({"type": "invoice.paid", "payload": {"id": "in_1", "amount": 500}})
+    ),
+    params(
+        ("platform" = String, Path, description = "1 to 64 of a-z, 0-9, - and _"),
+        ("writeKey" = Option<String>, Query, description = "the write key, unless it is in the head or body")
+    ),
+    responses(
+        (status = 200, description = "every accepted event is on the log", body = Accepted),
+        (status = 404, description = "no platform's name", body = Problem, content_type = "application/problem+json"),
+        EventProblems
+    ),
+    security(("write_key" = []), ())
+)]
+async fn integration_events(
+    State(state): State<IngestState>,
+    Path(platform): Path<String>,
+    request: Request,
+) -> Response {
+    if !neonhub_schemas::ids::is_workspace_name(&platform) {
+        let problem =
+            Problem::new(StatusCode::NOT_FOUND, "unknown_platform", "a platform is 1 to 64 of a-z, 0-9, - and _");
+        return with_id(&state, &request, problem);
+    }
+    intake::answer(state, Door::Integration { platform }, request).await
+}
+
+/// One event by GET; any further parameter is a property
+#[utoipa::path(
+    get, path = pixel::IMAGE_PATH, tag = "pixel",
+    params(
+        ("writeKey" = Option<String>, Query, description = "the write key"),
+        ("type" = Option<String>, Query, description = "a behaviour call or a campaign event; track with an event, else page"),
+        ("event" = Option<String>, Query, description = "the track event's name"),
+        ("campaign" = Option<String>, Query, description = "the campaign, for campaign events"),
+        ("userId" = Option<String>, Query, description = "the user"),
+        ("anonymousId" = Option<String>, Query, description = "the visitor"),
+        ("data" = Option<String>, Query, description = "the whole event instead: base64 of JSON, as in Segment's pixel API")
+    ),
+    responses((status = 200, description = "a transparent dot", content_type = "image/gif", body = Vec<u8>), EventProblems)
+)]
+async fn pixel_image(State(state): State<IngestState>, request: Request) -> Response {
+    intake::answer(state, Door::Pixel, request).await
+}
+
+/// One event by GET, its kind in the path
+#[utoipa::path(
+    get, path = "/v1/pixel/{kind}", tag = "pixel",
+    params(("kind" = String, Path, description = "a behaviour call or a campaign event")),
+    responses((status = 200, description = "a transparent dot", content_type = "image/gif", body = Vec<u8>), EventProblems)
+)]
+async fn pixel_by_kind(State(state): State<IngestState>, request: Request) -> Response {
+    intake::answer(state, Door::Pixel, request).await
+}
+
+async fn no_route(State(state): State<IngestState>, uri: Uri, request: Request) -> Response {
+    let detail = format!("there is nothing at {}; see /openapi.json", crate::accept::shortened(uri.path()));
+    with_id(&state, &request, Problem::new(StatusCode::NOT_FOUND, "no_route", detail))
+}
+
+async fn wrong_method(State(state): State<IngestState>, method: Method, request: Request) -> Response {
+    let detail = format!("{method} is not for this path; see /openapi.json");
+    with_id(&state, &request, Problem::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", detail))
+}
+
+fn with_id(state: &IngestState, request: &Request, problem: Problem) -> Response {
+    let id = request_id(state, request.headers());
+    let value = HeaderValue::from_str(&id);
+    state.metrics().request("none", StatusCode::from_u16(problem.status).unwrap_or_default(), Duration::ZERO);
+    let mut response = Problem { request_id: id, ..problem }.into_response();
+    if let Ok(value) = value {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+/// Browsers' SDKs send from anywhere. The origin is mirrored, because a beacon sends with credentials, and for such a
+/// request `*` is not allowed; no cookie is ever read, so that gives nothing away.
+fn cors(state: &IngestState) -> CorsLayer {
+    let origins = state.allowed_origins();
+    let origin = if origins.is_empty() { AllowOrigin::mirror_request() } else { AllowOrigin::list(origins.to_vec()) };
+    let exposed = ["retry-after", "ratelimit", "ratelimit-policy"].map(HeaderName::from_static);
+    CorsLayer::new()
+        .allow_origin(origin)
+        .allow_credentials(true)
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(exposed.into_iter().chain([REQUEST_ID]).collect::<Vec<_>>())
+        .max_age(Duration::from_secs(86_400))
+}

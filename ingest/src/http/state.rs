@@ -1,0 +1,160 @@
+//! What all requests share.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::http::HeaderValue;
+use neonhub_schemas::ids::is_workspace_name;
+use tokio::sync::Semaphore;
+
+use super::keys::KeyRing;
+use super::metrics::IngestMetrics;
+use super::quota::StrangerLimit;
+use crate::config::{IngestConfig, Limits};
+use crate::sink::EventSink;
+
+/// Milliseconds since the Unix epoch.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+/// Random bits for message and request ids, all 128 of them.
+pub type Random = Arc<dyn Fn() -> u128 + Send + Sync>;
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct IngestState(Arc<Shared>);
+
+struct Shared {
+    limits: Limits,
+    allowed_origins: Vec<HeaderValue>,
+    keys: KeyRing,
+    strangers: StrangerLimit,
+    sink: Arc<dyn EventSink>,
+    clock: Clock,
+    random: Random,
+    metrics: IngestMetrics,
+    bytes_in_flight: Arc<Semaphore>,
+    draining: AtomicBool,
+}
+
+/// A setting that cannot be worked with.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("workspace `{0}` of write key for `{1}`: use 1 to 64 of a-z, 0-9, - and _")]
+    Workspace(String, String),
+    #[error("the write key for `{0}` must be 1 to 512 printable ASCII characters without a colon")]
+    KeyShape(String),
+    #[error("the write key for `{0}` is used twice")]
+    KeyTwice(String),
+    #[error("the quota for `{0}` must allow at least one event a second and a burst of at least one")]
+    Quota(String),
+    #[error("allowed origin `{0}` is no origin, like https://shop.example")]
+    Origin(String),
+    #[error("max_bytes_in_flight must hold at least two bodies of max_body_bytes ({0})")]
+    InFlight(usize),
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl IngestState {
+    /// # Errors
+    /// A setting cannot be worked with; the message names it.
+    pub fn new(
+        config: IngestConfig,
+        sink: Arc<dyn EventSink>,
+        clock: Clock,
+        random: Random,
+    ) -> Result<Self, ConfigError> {
+        check_keys(&config)?;
+        let limits = config.limits;
+        if limits.max_bytes_in_flight < limits.max_body_bytes.saturating_mul(2) {
+            return Err(ConfigError::InFlight(limits.max_body_bytes));
+        }
+        let origin = |text: String| HeaderValue::from_str(&text).map_err(|_| ConfigError::Origin(text));
+        let allowed_origins = config.allowed_origins.into_iter().map(origin).collect::<Result<_, _>>()?;
+        let permits = limits.max_bytes_in_flight.min(Semaphore::MAX_PERMITS);
+        Ok(Self(Arc::new(Shared {
+            allowed_origins,
+            keys: KeyRing::new(config.keys, &clock),
+            strangers: StrangerLimit::new(&clock),
+            sink,
+            clock,
+            random,
+            metrics: IngestMetrics::new()?,
+            bytes_in_flight: Arc::new(Semaphore::new(permits)),
+            draining: AtomicBool::new(false),
+            limits,
+        })))
+    }
+
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// The registry behind `/metrics`, for a process that shows several crates' metrics at one place.
+    #[must_use]
+    pub fn registry(&self) -> &prometheus::Registry {
+        self.0.metrics.registry()
+    }
+
+    pub(super) fn allowed_origins(&self) -> &[HeaderValue] {
+        &self.0.allowed_origins
+    }
+
+    pub(super) fn keys(&self) -> &KeyRing {
+        &self.0.keys
+    }
+
+    pub(super) fn strangers(&self) -> &StrangerLimit {
+        &self.0.strangers
+    }
+
+    pub(super) fn sink(&self) -> &dyn EventSink {
+        self.0.sink.as_ref()
+    }
+
+    pub(super) fn now_ms(&self) -> i64 {
+        (self.0.clock)()
+    }
+
+    pub(super) fn random(&self) -> u128 {
+        (self.0.random)()
+    }
+
+    pub(super) fn metrics(&self) -> &IngestMetrics {
+        &self.0.metrics
+    }
+
+    pub(super) fn bytes_in_flight(&self) -> &Arc<Semaphore> {
+        &self.0.bytes_in_flight
+    }
+
+    pub(super) fn start_draining(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
+    }
+}
+
+fn check_keys(config: &IngestConfig) -> Result<(), ConfigError> {
+    let mut seen = HashSet::new();
+    for key in &config.keys {
+        let name = key.source_name.clone();
+        let fits = |byte: u8| byte.is_ascii_graphic() && byte != b':';
+        if !is_workspace_name(&key.workspace) {
+            return Err(ConfigError::Workspace(key.workspace.clone(), name));
+        }
+        if key.key.is_empty() || key.key.len() > 512 || !key.key.bytes().all(fits) {
+            return Err(ConfigError::KeyShape(name));
+        }
+        if !seen.insert(&key.key) {
+            return Err(ConfigError::KeyTwice(name));
+        }
+        if key.events_per_second == 0 || key.burst == 0 {
+            return Err(ConfigError::Quota(name));
+        }
+    }
+    Ok(())
+}

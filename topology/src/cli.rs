@@ -1,0 +1,211 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use neonhub_topology::clients::{check_or_create_topics, migrate};
+use neonhub_topology::commands::audit;
+use neonhub_topology::roles::processors::Processor;
+use neonhub_topology::roles::stop::asked_to_end;
+use neonhub_topology::roles::{Stop, olap, up};
+use neonhub_topology::settings::{SETTINGS, Settings, Values};
+use neonhub_topology::{clients::Backbone, graph, roles, telemetry};
+
+/// Real-time marketing intelligence: events in over HTTP, exact metric windows out of ClickHouse and live.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything in this process, on the embedded stack or on the servers that the settings name.
+    Up,
+    /// Run one role.
+    #[command(subcommand)]
+    Run(Role),
+    /// Apply the ClickHouse migrations.
+    Migrate,
+    /// Create the Kafka topics that are missing, and check the others.
+    Topics {
+        /// Only report.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Show who writes and reads which topic.
+    Graph {
+        /// As a Mermaid flowchart.
+        #[arg(long)]
+        mermaid: bool,
+    },
+    /// Recount every metric window from the raw events and list those that differ; exit code 1 if any does.
+    Audit {
+        /// RFC 3339; only windows from here on.
+        #[arg(long)]
+        from: Option<String>,
+        /// RFC 3339; only windows that end by here.
+        #[arg(long)]
+        to: Option<String>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the settings.
+    Settings,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// HTTP → Kafka.
+    Ingest,
+    /// The stream processors.
+    Processors {
+        /// Only these; all if absent.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<Processor>,
+    },
+    /// The query API.
+    Api,
+    /// The embedded ClickHouse.
+    Olap {
+        /// End when standard input closes.
+        #[arg(long, hide = true)]
+        supervised: bool,
+    },
+}
+
+impl Cli {
+    pub fn run(self) -> ExitCode {
+        match self.execute() {
+            Ok(code) => code,
+            Err(error) => {
+                eprintln!("neonhub: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn execute(self) -> anyhow::Result<ExitCode> {
+        match &self.command {
+            Command::Graph { mermaid: true } => print!("{}", graph::to_mermaid()),
+            Command::Settings => print_settings(),
+            _ => return self.with_settings(),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn with_settings(self) -> anyhow::Result<ExitCode> {
+        let (settings, values) = Settings::from_process()?;
+        telemetry::init(&settings.log)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(async {
+            match self.command {
+                Command::Up => run_up(&settings, olap::library(&settings, &values)).await?,
+                Command::Run(role) => run_role(role, &settings, &values).await?,
+                Command::Migrate => {
+                    let applied = migrate(&settings).await?;
+                    println!("{} migrations applied: {}", applied.len(), applied.join(", "));
+                }
+                Command::Topics { check } => return topics(&settings, check).await,
+                Command::Graph { .. } => print!("{}", graph::to_text(settings.backbone.partitions)),
+                Command::Audit { from, to, json } => return run_audit(&settings, from, to, json).await,
+                Command::Settings => print_settings(),
+            }
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+fn print_settings() {
+    for setting in SETTINGS {
+        let name = format!("NEONHUB_{}", setting.name.to_ascii_uppercase());
+        println!("{name:<34} {:<22} {}", setting.default, setting.about);
+    }
+}
+
+async fn run_up(settings: &Settings, library: PathBuf) -> anyhow::Result<()> {
+    let mut stack = up::start(settings, library).await?;
+    println!("ingest      http://{}", stack.ingest_addr);
+    println!("query API   http://{}  (documentation at /docs)", stack.api_addr);
+    println!("processors  http://{}  (/health/ready, /metrics)", stack.processors_addr);
+    println!("ClickHouse  {}", stack.clickhouse_url);
+    let outcome = tokio::select! {
+        ended = stack.failed() => ended.and_then(|()| anyhow::bail!("a role ended by itself")),
+        asked = asked_to_end() => asked.map_err(Into::into),
+    };
+    let stopped = stack.stop().await;
+    outcome.and(stopped)
+}
+
+async fn run_role(role: Role, settings: &Settings, values: &Values) -> anyhow::Result<()> {
+    let stop = Stop::default();
+    let on_signal = stop.clone();
+    let is_olap = matches!(role, Role::Olap { .. });
+    if !is_olap {
+        tokio::spawn(async move {
+            if let Err(error) = asked_to_end().await {
+                tracing::error!(%error, "signals cannot be listened to");
+            }
+            on_signal.stop();
+        });
+    }
+    match role {
+        Role::Ingest => {
+            up::require_shared_log(settings, "ingest")?;
+            let listener = up::listen("NEONHUB_INGEST_ADDR", settings.ingest_addr).await?;
+            roles::ingest::run(settings, &Backbone::open(settings)?, listener, stop).await
+        }
+        Role::Api => {
+            up::require_shared_log(settings, "api")?;
+            let listener = up::listen("NEONHUB_API_ADDR", settings.api_addr).await?;
+            roles::api::run(settings, &Backbone::open(settings)?, listener, stop).await
+        }
+        Role::Processors { only } => {
+            up::require_shared_log(settings, "processors")?;
+            let listener = up::listen("NEONHUB_PROCESSORS_ADDR", settings.processors_addr).await?;
+            let backbone = Backbone::open(settings)?;
+            let processors = roles::processors::Processors::start(settings, &backbone, &only, &stop)?;
+            processors.serve_health(listener, stop).await?;
+            processors.join().await;
+            Ok(())
+        }
+        Role::Olap { supervised } => olap::run(settings, olap::library(settings, values), supervised).await,
+    }
+}
+
+async fn topics(settings: &Settings, check: bool) -> anyhow::Result<ExitCode> {
+    if settings.is_embedded_log() {
+        println!("the embedded log makes its topics itself; set NEONHUB_KAFKA_BROKERS for a cluster");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut all_fine = true;
+    for report in check_or_create_topics(&settings.backbone, check).await? {
+        println!("{:<40} {:>4} partitions  {}", report.topic, report.partitions, report.state);
+        all_fine &= report.is_fine;
+    }
+    Ok(if all_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn run_audit(
+    settings: &Settings,
+    from: Option<String>,
+    to: Option<String>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let mut range = audit::Range::default();
+    if let Some(from) = from {
+        range.from_ms = neonhub_schemas::time::parse_ms(&from)?;
+    }
+    if let Some(to) = to {
+        range.to_ms = neonhub_schemas::time::parse_ms(&to)?;
+    }
+    let report = audit::run(settings, range).await?;
+    if json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        println!("{report}");
+    }
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,95 @@
+//! ClickHouse: settings for its users, and the migrations.
+
+use std::time::Duration;
+
+use clickhouse::Client;
+use neonhub_processors::landing::ClickHouseConfig;
+use neonhub_schemas::migrations::{CLICKHOUSE, ClickHouseTarget};
+
+use crate::settings::Settings;
+
+#[must_use]
+pub fn landing_config(settings: &Settings) -> ClickHouseConfig {
+    ClickHouseConfig {
+        url: settings.clickhouse.effective_url(),
+        database: settings.clickhouse.database.clone(),
+        user: settings.clickhouse.user.clone(),
+        password: settings.clickhouse.password.clone(),
+        timeout: Duration::from_secs(60),
+    }
+}
+
+#[must_use]
+pub fn api_config(settings: &Settings) -> neonhub_api::olap::clickhouse::ClickHouseConfig {
+    neonhub_api::olap::clickhouse::ClickHouseConfig {
+        url: settings.clickhouse.effective_url(),
+        database: settings.clickhouse.database.clone(),
+        user: settings.clickhouse.user.clone(),
+        password: settings.clickhouse.password.clone(),
+        timeout: Duration::from_secs(60),
+    }
+}
+
+/// ClickHouse 25.3: the `JSON` type is ready for production from there on.
+const MINIMUM_VERSION: (u32, u32) = (25, 3);
+
+/// Applies what has not been applied, in order; refuses a file that changed since. Returns the names of those applied.
+///
+/// # Errors
+/// ClickHouse does not answer, is too old, refuses a statement, or a file has changed.
+pub async fn migrate(settings: &Settings) -> anyhow::Result<Vec<String>> {
+    let client = landing_config(settings).client();
+    // The database may not exist yet: these statements name it themselves.
+    let unbound = client.clone().with_database("default");
+    let url = settings.clickhouse.effective_url();
+    let version: String = unbound
+        .query("SELECT version()")
+        .fetch_one()
+        .await
+        .map_err(|error| anyhow::anyhow!("ClickHouse at {url} does not answer: {error}"))?;
+    let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    anyhow::ensure!(
+        found >= MINIMUM_VERSION,
+        "ClickHouse at {url} is {version}; {}.{} or newer is needed",
+        MINIMUM_VERSION.0,
+        MINIMUM_VERSION.1
+    );
+    let target =
+        ClickHouseTarget { database: &settings.clickhouse.database, cluster: settings.clickhouse.cluster.as_deref() };
+    let (on_cluster, engine) = match target.cluster {
+        Some(cluster) => (format!(" ON CLUSTER `{cluster}`"), "ReplicatedMergeTree"),
+        None => (String::new(), "MergeTree"),
+    };
+    let database = target.database;
+    unbound.query(&format!("CREATE DATABASE IF NOT EXISTS `{database}`{on_cluster}")).execute().await?;
+    let table = format!(
+        "CREATE TABLE IF NOT EXISTS `{database}`.schema_migrations{on_cluster} (number UInt32, name String, \
+         hash String, applied_at DateTime DEFAULT now()) ENGINE = {engine} ORDER BY number"
+    );
+    unbound.query(&table).execute().await?;
+    let applied = applied_migrations(&unbound, database).await?;
+    let mut done = Vec::new();
+    for migration in CLICKHOUSE {
+        if let Some((_, hash)) = applied.iter().find(|(number, _)| *number == migration.number) {
+            anyhow::ensure!(
+                *hash == migration.hash(),
+                "migration {} was changed after it was applied: write a new one instead",
+                migration.name
+            );
+            continue;
+        }
+        for statement in migration.statements(&target) {
+            unbound.query(&statement.replace('?', "??")).execute().await?;
+        }
+        let insert = format!("INSERT INTO `{database}`.schema_migrations (number, name, hash) VALUES (?, ?, ?)");
+        unbound.query(&insert).bind(migration.number).bind(migration.name).bind(migration.hash()).execute().await?;
+        done.push(migration.name.to_owned());
+    }
+    Ok(done)
+}
+
+async fn applied_migrations(client: &Client, database: &str) -> anyhow::Result<Vec<(u32, String)>> {
+    let query = format!("SELECT number, hash FROM `{database}`.schema_migrations ORDER BY number");
+    Ok(client.query(&query).fetch_all().await?)
+}

@@ -1,0 +1,96 @@
+//! Topics on Kafka: made where they are missing, checked where they are there. Nothing is ever deleted or changed.
+
+use std::time::Duration;
+
+use neonhub_schemas::topics::{Cleanup, TOPICS, TopicSpec};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::types::RDKafkaErrorCode;
+
+use crate::settings::BackboneSettings;
+
+/// What was found or done for one topic.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct TopicReport {
+    pub topic: String,
+    pub partitions: u32,
+    /// `created`, `present`, `missing`, or what is wrong.
+    pub state: String,
+    pub is_fine: bool,
+}
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Creates what is missing (or, with `check_only`, reports it).
+///
+/// # Errors
+/// The cluster does not answer.
+pub async fn check_or_create_topics(settings: &BackboneSettings, check_only: bool) -> anyhow::Result<Vec<TopicReport>> {
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", &settings.kafka_brokers);
+    for (name, value) in &settings.kafka_properties {
+        client.set(name, value);
+    }
+    let consumer: BaseConsumer = client.clone().set("group.id", "neonhub-admin").create()?;
+    let metadata =
+        tokio::task::spawn_blocking(move || consumer.fetch_metadata(None, TIMEOUT)).await?.map_err(|error| {
+            anyhow::anyhow!("Kafka at NEONHUB_KAFKA_BROKERS = `{}` does not answer: {error}", settings.kafka_brokers)
+        })?;
+    let admin: AdminClient<DefaultClientContext> = client.create()?;
+    let mut reports = Vec::new();
+    for spec in &TOPICS {
+        let name = format!("{}{}", settings.topic_prefix, spec.name);
+        let wanted = spec.topic.partitions(settings.partitions);
+        let found = metadata.topics().iter().find(|topic| topic.name() == name);
+        let state = match found {
+            Some(topic) if topic.partitions().len() == wanted as usize => "present".to_owned(),
+            Some(topic) => format!("has {} partitions, the settings say {wanted}", topic.partitions().len()),
+            None if check_only => "missing".to_owned(),
+            None => create(&admin, spec, &name, wanted, settings.replication).await?,
+        };
+        let is_fine = state == "present" || state == "created";
+        reports.push(TopicReport { topic: name, partitions: wanted, state, is_fine });
+    }
+    Ok(reports)
+}
+
+async fn create(
+    admin: &AdminClient<DefaultClientContext>,
+    spec: &TopicSpec,
+    name: &str,
+    partitions: u32,
+    replication: u32,
+) -> anyhow::Result<String> {
+    let settings = topic_settings(spec);
+    let mut topic =
+        NewTopic::new(name, i32::try_from(partitions)?, TopicReplication::Fixed(i32::try_from(replication)?));
+    for (key, value) in &settings {
+        topic = topic.set(key, value);
+    }
+    let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
+    match admin.create_topics([&topic], &options).await?.into_iter().next() {
+        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok("present".to_owned()),
+        Some(Err((_, error))) => anyhow::bail!("topic {name} cannot be created: {error}"),
+        _ => Ok("created".to_owned()),
+    }
+}
+
+fn topic_settings(spec: &TopicSpec) -> Vec<(&'static str, String)> {
+    let mut settings = vec![("message.timestamp.type", "CreateTime".to_owned())];
+    match spec.cleanup {
+        Cleanup::Delete { retention } => {
+            settings.push(("cleanup.policy", "delete".to_owned()));
+            settings.push(("retention.ms", retention.as_millis().to_string()));
+        }
+        Cleanup::Compact { min_lag } => {
+            settings.push(("cleanup.policy", "compact".to_owned()));
+            settings.push(("min.compaction.lag.ms", min_lag.as_millis().to_string()));
+            settings.push(("delete.retention.ms", min_lag.as_millis().to_string()));
+            // Small segments: the active one is never compacted, and a restore reads it whole.
+            settings.push(("segment.bytes", (64 * 1024 * 1024).to_string()));
+        }
+    }
+    settings
+}

@@ -1,0 +1,3 @@
+//! What the binary does when it is not a role.
+
+pub mod audit;

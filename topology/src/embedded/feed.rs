@@ -1,0 +1,77 @@
+//! The API's live feed on the embedded log.
+
+use std::time::Duration;
+
+use neonhub_api::feed::{Batch, Bounds, FeedError, FeedLog, FeedReader};
+use neonhub_schemas::record::TopicPartition;
+use neonhub_schemas::topics::Topic;
+
+use super::log::{Log, LogError};
+
+pub struct LogFeed {
+    log: Log,
+}
+
+impl LogFeed {
+    #[must_use]
+    pub fn new(log: Log) -> Self {
+        Self { log }
+    }
+}
+
+fn away(error: LogError) -> FeedError {
+    match error {
+        LogError::OffsetOutOfRange { topic_partition, start, .. } => {
+            FeedError::OutOfRange { partition: topic_partition.partition, start }
+        }
+        other => FeedError::Away(other.to_string()),
+    }
+}
+
+fn place(partition: u32) -> TopicPartition {
+    TopicPartition { topic: Topic::MetricsWindows, partition }
+}
+
+impl FeedLog for LogFeed {
+    fn bounds(&self) -> Result<Vec<Bounds>, FeedError> {
+        let bounds = |partition| {
+            let start = self.log.start_offset(place(partition)).map_err(away)?;
+            Ok(Bounds { start, end: self.log.end_offset(place(partition)).map_err(away)? })
+        };
+        (0..self.log.partitions(Topic::MetricsWindows)).map(bounds).collect()
+    }
+
+    fn reader(&self, from: &[u64]) -> Result<Box<dyn FeedReader>, FeedError> {
+        Ok(Box::new(LogFeedReader { log: self.log.clone(), next: from.to_vec() }))
+    }
+}
+
+struct LogFeedReader {
+    log: Log,
+    next: Vec<u64>,
+}
+
+/// At most so many records of a partition at a time.
+const READ_RECORDS: usize = 2_000;
+const READ_BYTES: usize = 4 * 1024 * 1024;
+
+impl FeedReader for LogFeedReader {
+    fn poll(&mut self, timeout: Duration) -> Result<Batch, FeedError> {
+        let waiting: Vec<(TopicPartition, u64)> =
+            self.next.iter().zip(0..).map(|(next, p)| (place(p), *next)).collect();
+        self.log.wait_for_data(&waiting, timeout);
+        let mut batch = Batch { next: self.next.clone(), ..Batch::default() };
+        for (place, from) in waiting {
+            let fetched = self.log.read(place, from, READ_RECORDS, READ_BYTES).map_err(away)?;
+            if fetched.next_offset >= fetched.end_offset {
+                batch.at_end.push(place.partition);
+            }
+            if let Some(next) = batch.next.get_mut(place.partition as usize) {
+                *next = fetched.next_offset;
+            }
+            batch.records.extend(fetched.records);
+        }
+        self.next.clone_from(&batch.next);
+        Ok(batch)
+    }
+}

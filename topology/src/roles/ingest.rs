@@ -1,0 +1,43 @@
+//! The role `ingest`.
+
+use neonhub_ingest::config::{IngestConfig, Limits, WriteKey};
+use neonhub_ingest::http::{IngestState, serve};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+use super::Stop;
+use crate::clients::Backbone;
+use crate::clock;
+use crate::settings::Settings;
+
+/// Serves until it is told to stop; then drains.
+///
+/// # Errors
+/// The settings cannot be worked with, or serving fails.
+pub async fn run(settings: &Settings, backbone: &Backbone, listener: TcpListener, stop: Stop) -> anyhow::Result<()> {
+    let state = IngestState::new(config(settings)?, backbone.event_sink()?, clock::wall(), Arc::new(clock::random))?;
+    tracing::info!(address = %listener.local_addr()?, "ingest listens");
+    serve(listener, state, async move { stop.stopped().await }).await?;
+    Ok(())
+}
+
+fn config(settings: &Settings) -> anyhow::Result<IngestConfig> {
+    let Some(key) = &settings.access.write_key else {
+        anyhow::bail!("NEONHUB_BOOTSTRAP_WRITE_KEY is not set: give the SDKs a write key of 8 to 512 characters");
+    };
+    let limits = &settings.limits;
+    Ok(IngestConfig {
+        limits: Limits {
+            max_event_bytes: limits.max_event_bytes,
+            max_body_bytes: limits.max_batch_bytes,
+            max_batch_events: limits.max_batch_events,
+            ..Limits::default()
+        },
+        keys: vec![WriteKey {
+            events_per_second: limits.events_per_second,
+            burst: limits.burst,
+            ..WriteKey::new(&settings.access.workspace, key, "bootstrap")
+        }],
+        allowed_origins: Vec::new(),
+    })
+}

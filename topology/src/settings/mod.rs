@@ -1,0 +1,273 @@
+//! Settings: a TOML file and the environment, read here and nowhere else.
+//!
+//! Every setting is one line of [`table::SETTINGS`]; `NEONHUB_X` in the environment wins over `x` in the file. A value that
+//! cannot be worked with ends the start with the setting's name, its value (secrets masked) and what would do.
+
+mod parse;
+mod table;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use parse::{SettingError, Values};
+pub use table::{SETTINGS, Setting};
+
+/// What the process was told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub data_dir: PathBuf,
+    pub ingest_addr: SocketAddr,
+    pub api_addr: SocketAddr,
+    pub processors_addr: SocketAddr,
+    pub log: LogSettings,
+    pub backbone: BackboneSettings,
+    pub clickhouse: ClickHouseSettings,
+    pub store: StoreSettings,
+    pub access: AccessSettings,
+    pub limits: LimitSettings,
+    pub processing: ProcessingSettings,
+}
+
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    pub filter: String,
+    pub json: bool,
+}
+
+#[derive(Clone)]
+pub struct BackboneSettings {
+    /// Empty: the embedded log.
+    pub kafka_brokers: String,
+    pub kafka_properties: BTreeMap<String, String>,
+    pub topic_prefix: String,
+    pub partitions: u32,
+    pub replication: u32,
+    /// Names this process among others of its role; the same after a restart.
+    pub instance: String,
+}
+
+impl std::fmt::Debug for BackboneSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BackboneSettings")
+            .field("kafka_brokers", &self.kafka_brokers)
+            .field("topic_prefix", &self.topic_prefix)
+            .field("partitions", &self.partitions)
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
+pub struct ClickHouseSettings {
+    /// Where the embedded front listens.
+    pub front_addr: SocketAddr,
+    /// Of a real server; `None`: the embedded front.
+    pub url: Option<String>,
+    pub user: Option<String>,
+    pub password: Option<String>,
+    pub database: String,
+    pub cluster: Option<String>,
+    pub libchdb: Option<PathBuf>,
+    pub connections: usize,
+}
+
+impl std::fmt::Debug for ClickHouseSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClickHouseSettings")
+            .field("front_addr", &self.front_addr)
+            .field("url", &self.url)
+            .field("user", &self.user)
+            .field("database", &self.database)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ClickHouseSettings {
+    /// Where ClickHouse answers.
+    #[must_use]
+    pub fn effective_url(&self) -> String {
+        self.url.clone().unwrap_or_else(|| format!("http://{}", self.front_addr))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// Empty: the local store.
+    pub scylla_nodes: Vec<String>,
+    pub scylla_keyspace: String,
+}
+
+#[derive(Clone)]
+pub struct AccessSettings {
+    pub workspace: String,
+    pub write_key: Option<String>,
+    pub api_key: Option<String>,
+    pub timezone: String,
+    pub allow_any_origin: bool,
+}
+
+impl std::fmt::Debug for AccessSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccessSettings")
+            .field("workspace", &self.workspace)
+            .field("timezone", &self.timezone)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct LimitSettings {
+    pub max_event_bytes: usize,
+    pub max_batch_bytes: usize,
+    pub max_batch_events: usize,
+    pub events_per_second: u32,
+    pub burst: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct ProcessingSettings {
+    pub workers: u32,
+    pub commit_interval: Duration,
+    pub dedup_window: Duration,
+    pub out_of_orderness: Duration,
+    pub landing_linger: Duration,
+    pub max_keys: u32,
+    pub session_timeout: Duration,
+}
+
+impl Settings {
+    /// Reads the process's environment and the file that it names.
+    ///
+    /// # Errors
+    /// A setting cannot be worked with.
+    #[expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
+    pub fn from_process() -> Result<(Self, Values), SettingError> {
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
+        let values = Values::read(environment)?;
+        Ok((Self::from_values(&values)?, values))
+    }
+
+    /// # Errors
+    /// A setting cannot be worked with.
+    pub fn from_values(values: &Values) -> Result<Self, SettingError> {
+        let url = values.url("clickhouse_url")?;
+        let (url, user, password) = url.map_or((None, None, None), |url| (Some(url.base), url.user, url.password));
+        let settings = Self {
+            data_dir: values.path("data_dir").unwrap_or_else(|| PathBuf::from("neonhub-data")),
+            ingest_addr: values.address("ingest_addr")?,
+            api_addr: values.address("api_addr")?,
+            processors_addr: values.address("processors_addr")?,
+            log: LogSettings {
+                filter: values.text("log"),
+                json: values.one_of("log_format", &["human", "json"])? == "json",
+            },
+            backbone: BackboneSettings {
+                kafka_brokers: values.text("kafka_brokers"),
+                kafka_properties: values.pairs("kafka_properties")?,
+                topic_prefix: values.matching("topic_prefix", "letters, digits, `.`, `_` and `-`", |byte| {
+                    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
+                })?,
+                partitions: values.number("partitions", 1, 1_000)?,
+                replication: values.number("replication", 1, 15)?,
+                instance: values.matching("instance", "letters, digits and `-`", |byte| {
+                    byte.is_ascii_alphanumeric() || byte == b'-'
+                })?,
+            },
+            clickhouse: ClickHouseSettings {
+                front_addr: values.address("clickhouse_addr")?,
+                url,
+                user: values.optional("clickhouse_user").or(user),
+                password: values.optional("clickhouse_password").or(password),
+                database: values.matching("clickhouse_database", "letters, digits and `_`", |byte| {
+                    byte.is_ascii_alphanumeric() || byte == b'_'
+                })?,
+                cluster: values.optional("clickhouse_cluster"),
+                libchdb: values.path("libchdb"),
+                connections: values.number("olap_connections", 1, 64)?,
+            },
+            store: StoreSettings {
+                scylla_nodes: values.list("scylla_nodes"),
+                scylla_keyspace: values.matching("scylla_keyspace", "letters, digits and `_`", |byte| {
+                    byte.is_ascii_alphanumeric() || byte == b'_'
+                })?,
+            },
+            access: AccessSettings {
+                workspace: values.checked("bootstrap_workspace", "1 to 64 of a-z, 0-9, `-` and `_`", |text| {
+                    neonhub_schemas::ids::is_workspace_name(text)
+                })?,
+                write_key: values.secret("bootstrap_write_key")?,
+                api_key: values.secret("bootstrap_api_key")?,
+                timezone: values.checked("workspace_timezone", "an IANA time zone, like Europe/Berlin", |text| {
+                    neonhub_schemas::window::Calendar::new(text).is_ok()
+                })?,
+                allow_any_origin: values.one_of("allow_any_origin", &["false", "true"])? == "true",
+            },
+            limits: LimitSettings {
+                max_event_bytes: values.number("max_event_bytes", 1_024, 900_000)?,
+                max_batch_bytes: values.number("max_batch_bytes", 1_024, 64 * 1024 * 1024)?,
+                max_batch_events: values.number("max_batch_events", 1, 1_000_000)?,
+                events_per_second: values.number("events_per_second", 1, u32::MAX)?,
+                burst: values.number("events_burst", 1, u32::MAX)?,
+            },
+            processing: ProcessingSettings {
+                workers: values.number("workers", 1, 256)?,
+                commit_interval: Duration::from_millis(values.number("commit_interval_ms", 1, 60_000)?),
+                dedup_window: Duration::from_secs(values.number("dedup_window_seconds", 1, 7 * 86_400)?),
+                out_of_orderness: Duration::from_secs(values.number("out_of_orderness_seconds", 0, 86_400)?),
+                landing_linger: Duration::from_millis(values.number("landing_linger_ms", 0, 60_000)?),
+                max_keys: values.number("max_metric_keys", 1, 10_000_000)?,
+                session_timeout: Duration::from_millis(values.number("session_timeout_ms", 6_000, 300_000)?),
+            },
+        };
+        Ok(settings)
+    }
+
+    #[must_use]
+    pub fn is_embedded_log(&self) -> bool {
+        self.backbone.kafka_brokers.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Settings, SettingError> {
+        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Settings::from_values(&Values::read(pairs)?)
+    }
+
+    #[test]
+    fn defaults_are_the_embedded_stack_on_loopback() {
+        let settings = read(&[]).unwrap();
+        assert!(settings.is_embedded_log());
+        assert_eq!(settings.ingest_addr.to_string(), "127.0.0.1:7001");
+        assert_eq!(settings.clickhouse.effective_url(), "http://127.0.0.1:8123");
+        // An empty value is no value.
+        assert!(read(&[("NEONHUB_TOPIC_PREFIX", ""), ("NEONHUB_KAFKA_BROKERS", "")]).unwrap().is_embedded_log());
+    }
+
+    #[test]
+    fn wrong_values_are_named_with_what_would_do() {
+        let error = read(&[("NEONHUB_INGEST_ADDR", "localhost")]).unwrap_err().to_string();
+        assert!(error.contains("NEONHUB_INGEST_ADDR") && error.contains("`localhost`"), "{error}");
+        let error = read(&[("NEONHUB_WORKSPACE_TIMEZONE", "Mars/Olympus")]).unwrap_err().to_string();
+        assert!(error.contains("IANA"), "{error}");
+        let error = read(&[("NEONHUB_BOOTSTRAP_WRITE_KEY", "short")]).unwrap_err().to_string();
+        assert!(error.contains("NEONHUB_BOOTSTRAP_WRITE_KEY") && !error.contains("short"), "{error}");
+        assert!(read(&[("NEONHUB_PARTITIONS", "0")]).is_err());
+    }
+
+    #[test]
+    fn credentials_leave_the_url_and_are_never_shown() {
+        let settings = read(&[("NEONHUB_CLICKHOUSE_URL", "http://writer:hun%40ter2@ch:8123")]).unwrap();
+        assert_eq!(settings.clickhouse.effective_url(), "http://ch:8123");
+        assert_eq!(settings.clickhouse.password.as_deref(), Some("hun@ter2"));
+        assert!(!format!("{settings:?}").contains("hun@ter2"));
+        let error = read(&[("NEONHUB_CLICKHOUSE_URL", "ftp://writer:hunter2@ch")]).unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}

@@ -1,0 +1,64 @@
+//! Pure: no I/O, no clock, no async.
+//!
+//! The table of settings: what `neonhub settings` prints and the README shows.
+
+/// One setting. In the environment its name is `NEONHUB_` and upper case.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    pub name: &'static str,
+    pub default: &'static str,
+    pub is_secret: bool,
+    pub about: &'static str,
+}
+
+const fn open(name: &'static str, default: &'static str, about: &'static str) -> Setting {
+    Setting { name, default, is_secret: false, about }
+}
+
+const fn secret(name: &'static str, about: &'static str) -> Setting {
+    Setting { name, default: "", is_secret: true, about }
+}
+
+pub const SETTINGS: &[Setting] = &[
+    open("config", "neonhub.toml", "The settings file; read when it exists. Only in the environment."),
+    open("data_dir", "neonhub-data", "Folder of the embedded log, ClickHouse data and local store."),
+    open("ingest_addr", "127.0.0.1:7001", "Where ingest listens."),
+    open("api_addr", "127.0.0.1:7002", "Where the query API listens."),
+    open("processors_addr", "127.0.0.1:7003", "Where processors answer health and metrics, with `run processors`."),
+    open("clickhouse_addr", "127.0.0.1:8123", "Where the embedded ClickHouse front listens."),
+    open("kafka_brokers", "", "host:port,… of a Kafka cluster; empty: the embedded log."),
+    secret("kafka_properties", "librdkafka properties for all clients: name=value;name=value (security, SASL)."),
+    secret("clickhouse_url", "http://user:password@host:8123 of a ClickHouse server; empty: the embedded front."),
+    open("clickhouse_user", "", "User at ClickHouse; wins over the URL's."),
+    secret("clickhouse_password", "Password at ClickHouse; wins over the URL's."),
+    open("clickhouse_database", "neonhub", "Database of all tables."),
+    open("clickhouse_cluster", "", "Cluster to create replicated tables on; empty: plain tables."),
+    open("scylla_nodes", "", "host:port,… of ScyllaDB or Cassandra; empty: the local store."),
+    open("scylla_keyspace", "neonhub", "Keyspace of all tables there."),
+    open("topic_prefix", "", "In front of every topic, group and transactional id."),
+    open("partitions", "4", "Partitions of the topics that scale; fixed when the topics are created."),
+    open("replication", "1", "Replication factor of topics and keyspace that are created here."),
+    open("instance", "0", "Names this process among others of its role; the same after a restart."),
+    open("bootstrap_workspace", "default", "The workspace that the bootstrap keys open."),
+    secret("bootstrap_write_key", "Write key for SDKs: 8 to 512 characters."),
+    secret("bootstrap_api_key", "Bearer key for the query API: 8 to 512 characters."),
+    open("workspace_timezone", "UTC", "IANA zone of the workspace's hours, days, weeks and months."),
+    open("allow_any_origin", "false", "true: browsers on any site may read the query API (with a key)."),
+    open("max_event_bytes", "32768", "Largest event."),
+    open("max_batch_bytes", "512000", "Largest request body, as sent and after decompression."),
+    open("max_batch_events", "5000", "Most events in one request."),
+    open("events_per_second", "1000000", "Quota of a write key."),
+    open("events_burst", "2000000", "Events of a write key that may come at once."),
+    open("workers", "1", "Threads of each processor in this process."),
+    open("commit_interval_ms", "100", "The longest that processed records wait for their commit."),
+    open("dedup_window_seconds", "3600", "A message id that comes again within this time is a retry."),
+    open("out_of_orderness_seconds", "30", "How far behind the newest event time an event is not late yet."),
+    open("landing_linger_ms", "400", "How long rows wait for others before they are inserted."),
+    open("max_metric_keys", "10000", "Keys of a metric in one window; the rest is counted under __other__."),
+    open("session_timeout_ms", "6000", "How long a Kafka group waits for a member that fell silent."),
+    open("libchdb", "", "The file libchdb.so; empty: the one that set-up put into the cache."),
+    open("cache_dir", "", "Where set-up puts what it fetches; empty: ~/.cache/neonhub."),
+    open("olap_connections", "4", "Statements that the embedded ClickHouse runs at one time."),
+    open("log", "info", "Log filter: info, debug, neonhub_processors=debug,…"),
+    open("log_format", "human", "human or json."),
+];

@@ -1,0 +1,23 @@
+//! Logs on standard error: for people or as JSON, one line a happening.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::settings::LogSettings;
+
+/// # Errors
+/// The filter is none.
+pub fn init(settings: &LogSettings) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&settings.filter)
+        .map_err(|error| anyhow::anyhow!("NEONHUB_LOG = `{}` is no log filter: {error}", settings.filter))?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = if settings.json {
+        subscriber.json().try_init()
+    } else {
+        subscriber.with_ansi(std::io::stderr().is_terminal()).try_init()
+    };
+    // A process that has a subscriber already (a test) keeps it.
+    drop(set);
+    Ok(())
+}
