@@ -205,9 +205,12 @@ impl Definitions {
     /// The store or the log does not answer.
     pub async fn reconcile(&self) -> Result<usize, Problem> {
         let _changing = self.changing.lock().await;
+        // Live windows are read with these, whether or not `control` answers.
+        self.remember(&self.store.list_all().await?);
+        // `control` first: whatever another process changes meanwhile is then seen in the store, and at worst published
+        // twice, never set back.
         let published = self.published().await?;
         let stored = self.store.list_all().await?;
-        self.remember(&stored);
         let mut count = 0;
         for record in stored {
             // The last word on `control` counts, whatever stood there before: that is what compaction keeps.

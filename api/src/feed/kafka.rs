@@ -154,3 +154,60 @@ fn read(message: &BorrowedMessage<'_>) -> Record {
         headers,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::ControlLog;
+    use crate::control::kafka::KafkaControl;
+    use neonhub_schemas::record::NewRecord;
+    use rdkafka::mocking::MockCluster;
+
+    fn record(topic: Topic, value: &'static str) -> NewRecord {
+        NewRecord {
+            topic,
+            partition: Some(0),
+            key: Bytes::from_static(b"key"),
+            value: Some(Bytes::from_static(value.as_bytes())),
+            headers: Headers::new().with(header::WORKSPACE, Bytes::from_static(b"acme")),
+            timestamp_ms: 5,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_appended_is_read_from_where_one_was() {
+        let cluster = MockCluster::new(1).unwrap();
+        let config = KafkaConfig {
+            brokers: cluster.bootstrap_servers(),
+            topic_prefix: "t.".to_owned(),
+            timeout: Duration::from_secs(20),
+            extra: Vec::new(),
+        };
+        for topic in [Topic::Control, Topic::MetricsWindows] {
+            cluster.create_topic(&config.topic(topic), 1, 1).unwrap();
+        }
+        let log = KafkaControl::new(config.clone()).unwrap();
+        for value in ["a", "b", "c"] {
+            log.append(record(Topic::Control, value)).await.unwrap();
+            log.append(record(Topic::MetricsWindows, value)).await.unwrap();
+        }
+        assert_eq!(log.read_all().await.unwrap(), ["a", "b", "c"]);
+        let read = move || {
+            let feed = KafkaFeed::new(config, 1).unwrap();
+            assert_eq!(feed.bounds().unwrap(), [Bounds { start: 0, end: 3 }]);
+            assert!(matches!(feed.reader(&[9]), Err(FeedError::OutOfRange { partition: 0, start: 0 })));
+            let mut reader = feed.reader(&[1]).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let mut values = Vec::new();
+            let mut at_end = Vec::new();
+            while Instant::now() < deadline && (values.len() < 2 || at_end.is_empty()) {
+                let batch = reader.poll(Duration::from_millis(100)).unwrap();
+                values.extend(batch.records.into_iter().map(|record| (record.offset, record.value.unwrap())));
+                at_end.extend(batch.at_end);
+            }
+            assert_eq!(values, [(1, Bytes::from_static(b"b")), (2, Bytes::from_static(b"c"))]);
+            assert!(at_end.contains(&0));
+        };
+        tokio::task::spawn_blocking(read).await.unwrap();
+    }
+}

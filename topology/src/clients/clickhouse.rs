@@ -20,8 +20,8 @@ pub fn landing_config(settings: &Settings) -> ClickHouseConfig {
 }
 
 #[must_use]
-pub fn api_config(settings: &Settings) -> neonhub_api::olap::clickhouse::ClickHouseConfig {
-    neonhub_api::olap::clickhouse::ClickHouseConfig {
+pub fn api_config(settings: &Settings) -> neonhub_api::olap::http::ClickHouseConfig {
+    neonhub_api::olap::http::ClickHouseConfig {
         url: settings.clickhouse.effective_url(),
         database: settings.clickhouse.database.clone(),
         user: settings.clickhouse.user.clone(),

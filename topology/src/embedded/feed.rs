@@ -59,7 +59,8 @@ impl FeedReader for LogFeedReader {
     fn poll(&mut self, timeout: Duration) -> Result<Batch, FeedError> {
         let waiting: Vec<(TopicPartition, u64)> =
             self.next.iter().zip(0..).map(|(next, p)| (place(p), *next)).collect();
-        self.log.wait_for_data(&waiting, timeout);
+        // Woken or not, there may be something: the read below tells.
+        let _woken = self.log.wait_for_data(&waiting, timeout);
         let mut batch = Batch { next: self.next.clone(), ..Batch::default() };
         for (place, from) in waiting {
             let fetched = self.log.read(place, from, READ_RECORDS, READ_BYTES).map_err(away)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use neonhub_api::olap::clickhouse::ClickHouseOlap;
+use neonhub_api::olap::http::ClickHouseOlap;
 use neonhub_api::{ApiConfig, ApiKey, ApiState, Parts, serve};
 use tokio::net::TcpListener;
 

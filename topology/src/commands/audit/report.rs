@@ -77,7 +77,7 @@ fn total_where(windows: BTreeMap<Place, Aggregate>, capped: &BTreeSet<Place>) ->
         let total = without_key(&place);
         let place = if capped.contains(&total) { total } else { place };
         // An overflow would show as a difference.
-        drop(out.entry(place).or_default().merge(&aggregate));
+        let _overflow = out.entry(place).or_default().merge(&aggregate);
     }
     out
 }

@@ -75,15 +75,15 @@ mod tests {
 
     #[test]
     fn events_come_out_whole_however_the_bytes_are_cut() {
-        let text = ": hello\n\nid: 1.0\nevent: window\ndata: {\"a\":\ndata: \"é\"}\r\n\r\nretry: 5\ndata:x\n\nid: 2.0\n\n";
+        let text =
+            ": hello\n\nid: 1.0\nevent: window\ndata: {\"a\":\ndata: \"é\"}\r\n\r\nretry: 5\ndata:x\n\nid: 2.0\n\n";
         let expected = [
             ServerEvent { id: "1.0".into(), name: "window".into(), data: "{\"a\":\n\"é\"}".into() },
             ServerEvent { id: "1.0".into(), name: "message".into(), data: "x".into() },
         ];
         for size in [1, 2, 7, text.len()] {
             let mut stream = EventStream::default();
-            let events: Vec<ServerEvent> =
-                text.as_bytes().chunks(size).flat_map(|bytes| stream.push(bytes)).collect();
+            let events: Vec<ServerEvent> = text.as_bytes().chunks(size).flat_map(|bytes| stream.push(bytes)).collect();
             assert_eq!(events, expected, "{size}");
             assert_eq!(stream.last_id(), "2.0");
         }

@@ -51,7 +51,8 @@ pub fn read_rows(campaign: &'static str, policy: &'static str, text: &[u8]) -> R
     for (record, number) in csv::Reader::from_reader(text).into_deserialize::<Record>().zip(1..) {
         let record = record.map_err(|error| format!("row {number}: {error}"))?;
         let timestamp = record.timestamp.parse::<Timestamp>();
-        let timestamp = timestamp.map_err(|error| format!("row {number}: timestamp `{}`: {error}", record.timestamp))?;
+        let timestamp =
+            timestamp.map_err(|error| format!("row {number}: timestamp `{}`: {error}", record.timestamp))?;
         let features =
             [record.user_feature_0, record.user_feature_1, record.user_feature_2, record.user_feature_3].join("|");
         rows.push(Row {
@@ -121,7 +122,8 @@ pub(super) mod tests {
 
     /// `(instant, click)` each.
     pub fn text(rows: &[(&str, u8)]) -> String {
-        let lines = rows.iter().enumerate().map(|(n, (at, click))| format!("{n},{at},14,3,{click},0.0125,a,b,c,d,0.0\n"));
+        let lines =
+            rows.iter().enumerate().map(|(n, (at, click))| format!("{n},{at},14,3,{click},0.0125,a,b,c,d,0.0\n"));
         HEADER.to_owned() + &lines.collect::<String>()
     }
 

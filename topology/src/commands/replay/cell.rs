@@ -156,7 +156,9 @@ mod tests {
         ] {
             assert_eq!(read(cell, CellType::Timestamp, format, zone).unwrap(), expected, "{cell}");
         }
-        for (cell, format) in [("yesterday", "iso"), ("1e9", "unix"), ("1.-5", "unix"), ("", "unix_ms"), ("7", "%Y-%m-%d")] {
+        for (cell, format) in
+            [("yesterday", "iso"), ("1e9", "unix"), ("1.-5", "unix"), ("", "unix_ms"), ("7", "%Y-%m-%d")]
+        {
             assert!(read(cell, CellType::Timestamp, format, "UTC").is_err(), "{cell}");
         }
     }

@@ -32,9 +32,16 @@ pub struct Template {
 #[derive(Clone, Debug)]
 pub enum Rule {
     Literal(Value),
-    Cell { column: String, kind: CellType, format: TimeFormat, zone: TimeZone },
+    Cell {
+        column: String,
+        kind: CellType,
+        format: TimeFormat,
+        zone: TimeZone,
+    },
     /// A name for whoever has these values, which does not give them away.
-    Hash { columns: Vec<String> },
+    Hash {
+        columns: Vec<String>,
+    },
 }
 
 #[derive(Deserialize)]
@@ -112,8 +119,10 @@ fn read_fields(prefix: &str, table: &toml::Table, fields: &mut BTreeMap<String, 
                 fields.insert(path, rule);
             }
             toml::Value::Table(inner) if ["value", "column", "hash"].iter().any(|key| inner.contains_key(*key)) => {
-                let text: RuleText =
-                    inner.clone().try_into().map_err(|error: toml::de::Error| format!("event.{path}: {}", error.message()))?;
+                let text: RuleText = inner
+                    .clone()
+                    .try_into()
+                    .map_err(|error: toml::de::Error| format!("event.{path}: {}", error.message()))?;
                 let rule = rule(&path, text)?;
                 fields.insert(path, rule);
             }

@@ -10,8 +10,7 @@ use serde_json::{Map, Value};
 use super::outgoing::{Origin, OutgoingEvent, actor_hash, message_id};
 
 const BEHAVIOR: [&str; 6] = ["track", "identify", "page", "screen", "group", "alias"];
-const CAMPAIGN: [&str; 8] =
-    ["impression", "click", "send", "open", "bounce", "unsubscribe", "conversion", "spend"];
+const CAMPAIGN: [&str; 8] = ["impression", "click", "send", "open", "bounce", "unsubscribe", "conversion", "spend"];
 
 /// What does not depend on the event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,8 +75,7 @@ pub fn outgoing(text: &str, part: usize, origin: &Origin, sending: &Sending) -> 
         format!("{{\"messageId\":\"{id}\"{comma}{rest}")
     };
     let text_of = |value: &Option<Value>| value.as_ref().filter(|id| !id.is_null()).map(plain);
-    let actor =
-        actor_hash(text_of(&probe.user_id).as_deref(), text_of(&probe.anonymous_id).as_deref(), origin);
+    let actor = actor_hash(text_of(&probe.user_id).as_deref(), text_of(&probe.anonymous_id).as_deref(), origin);
     Ok(OutgoingEvent { route, actor, json, origin: origin.clone() })
 }
 

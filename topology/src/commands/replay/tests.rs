@@ -56,7 +56,8 @@ async fn answer(State(ingest): State<Arc<Ingest>>, request: Request) -> Response
         }
         return response;
     }
-    axum::Json(json!({"success": true, "accepted": batch.len() - rejected.len(), "rejected": rejected})).into_response()
+    let accepted = batch.len() - rejected.len();
+    json!({"success": true, "accepted": accepted, "rejected": rejected}).to_string().into_response()
 }
 
 async fn serve(ingest: Arc<Ingest>) -> String {
@@ -105,7 +106,14 @@ async fn troubles_are_retried_with_the_same_ids_and_actors_keep_their_order() {
     for (actor, mut numbers) in ingest.order.lock().unwrap().clone() {
         // Repeated batches are in order too, after what they repeat.
         let mut first_seen = Vec::new();
-        numbers.retain(|n| if first_seen.contains(n) { false } else { first_seen.push(*n); true });
+        numbers.retain(|n| {
+            if first_seen.contains(n) {
+                false
+            } else {
+                first_seen.push(*n);
+                true
+            }
+        });
         assert!(numbers.is_sorted(), "{actor}: {numbers:?}");
     }
     let again = replay_text(&url, &events(200), None).await;
@@ -117,7 +125,8 @@ async fn troubles_are_retried_with_the_same_ids_and_actors_keep_their_order() {
 async fn what_is_wrong_is_named_and_the_rest_goes_on() {
     let ingest = Arc::new(Ingest { largest_batch: 100, ..Ingest::default() });
     let url = serve(ingest.clone()).await;
-    let text = "{\"type\":\"page\"}\n{\"type\":\"page\",\"bad\":true}\nnonsense\n{\"type\":\"send\",\"campaign\":\"a\"}";
+    let text =
+        "{\"type\":\"page\"}\n{\"type\":\"page\",\"bad\":true}\nnonsense\n{\"type\":\"send\",\"campaign\":\"a\"}";
     let summary = replay_text(&url, text, Some(1_000)).await;
     assert_eq!((summary.accepted, summary.rejected, summary.unreadable), (2, 2, 1), "{summary:?}");
     let mut reasons = summary.first_reasons.clone();
@@ -145,4 +154,25 @@ async fn an_ingest_that_stays_away_or_knows_no_such_key_ends_the_replay() {
 fn urls_that_cannot_be_spoken_to_are_refused() {
     assert!(Poster::new("localhost", "key").is_err());
     assert!(Poster::new("https://example.com", "key").unwrap_err().to_string().contains("http://"));
+}
+
+#[test]
+fn the_documented_mappings_read_what_they_are_for() {
+    let open_bandit = Mapping::parse(include_str!("../../../../docs/replay/open-bandit.toml")).unwrap();
+    let headers =
+        "timestamp,item_id,position,click,propensity_score,user_feature_0,user_feature_1,user_feature_2,user_feature_3";
+    let headers: csv::StringRecord = headers.split(',').collect::<Vec<_>>().into();
+    let row =
+        csv::StringRecord::from(vec!["2019-11-24 00:00:17.004101+00:00", "79", "2", "1", "0.08", "a", "b", "c", "d"]);
+    let events = table::Table::bind(&open_bandit, &headers).unwrap().events(&row).unwrap();
+    assert_eq!((&events[0]["type"], &events[1]["type"]), (&json!("impression"), &json!("click")));
+    assert_eq!(
+        events[1]["properties"],
+        json!({"policy": "bts", "item_id": 79, "position": 2, "propensity_score": 0.08})
+    );
+    let yoochoose = Mapping::parse(include_str!("../../../../docs/replay/yoochoose.toml")).unwrap();
+    let headers = csv::StringRecord::from(vec!["SessionId", "ItemId", "Time"]);
+    let row = csv::StringRecord::from(vec!["8", "214838855", "1396766998.728"]);
+    let events = table::Table::bind(&yoochoose, &headers).unwrap().events(&row).unwrap();
+    assert_eq!(events[0]["timestamp"], "2014-04-06T06:49:58.728Z");
 }
