@@ -59,6 +59,6 @@ pub const SETTINGS: &[Setting] = &[
     open("libchdb", "", "The file libchdb.so; empty: the one that set-up put into the cache."),
     open("cache_dir", "", "Where set-up puts what it fetches; empty: ~/.cache/neonhub."),
     open("olap_connections", "4", "Statements that the embedded ClickHouse runs at one time."),
-    open("log", "info", "Log filter: info, debug, neonhub_processors=debug,…"),
+    open("log", "info,fjall=warn,lsm_tree=warn", "Log filter: info, debug, neonhub_processors=debug,…"),
     open("log_format", "human", "human or json."),
 ];

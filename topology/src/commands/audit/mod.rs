@@ -85,11 +85,10 @@ pub async fn run(settings: &Settings, range: Range) -> anyhow::Result<Report> {
     let mut report = Report::default();
     let mut events = client
         .query(
-            "SELECT workspace, message_id, toString(source) AS source, toString(kind) AS kind, toString(name) AS name, \
-             user_id, anonymous_id, group_id, previous_id, session_id, toString(campaign) AS campaign, \
-             toString(platform) AS platform, if(isNull(value), '', toString(value)) AS value, \
-             toUnixTimestamp64Milli(timestamp) AS timestamp_ms, toJSONString(properties) AS properties, \
-             toJSONString(context) AS context, partition, offset FROM events \
+            "SELECT workspace, message_id, toString(source) AS source_name, kind, name, \
+             user_id, anonymous_id, group_id, previous_id, session_id, campaign, platform, ifNull(toString(value), '') AS value_text, \
+             toUnixTimestamp64Milli(timestamp) AS timestamp_ms, toJSONString(properties) AS properties_text, \
+             toJSONString(context) AS context_text, partition, offset FROM events \
              WHERE timestamp >= fromUnixTimestamp64Milli(?) AND timestamp < fromUnixTimestamp64Milli(?) \
              SETTINGS json_type_escape_dots_in_keys = 1",
         )
@@ -112,7 +111,7 @@ pub async fn run(settings: &Settings, range: Range) -> anyhow::Result<Report> {
 async fn series(client: &Client) -> anyhow::Result<Vec<Series>> {
     let rows: Vec<ActivationRow> = client
         .query(
-            "SELECT workspace, metric, series, toString(source) AS source, partition, from_offset, until_offset, \
+            "SELECT workspace, metric, series, toString(source) AS source_name, partition, from_offset, until_offset, \
              definition FROM metric_activations FINAL",
         )
         .fetch_all()
@@ -141,9 +140,9 @@ async fn windows(
 ) -> anyhow::Result<BTreeMap<Place, Aggregate>> {
     let mut rows = client
         .query(
-            "SELECT workspace, metric, series, toString(grain) AS grain, toUnixTimestamp(window_start) AS window_start, \
-             key, count, toString(sum) AS sum, if(isNull(min), '', toString(min)) AS min, \
-             if(isNull(max), '', toString(max)) AS max, distinct, distribution FROM metric_windows FINAL \
+            "SELECT workspace, metric, series, toString(grain) AS grain_name, toUnixTimestamp(window_start) AS start_s, \
+             key, count, toString(sum) AS sum_text, ifNull(toString(min), '') AS min_text, \
+             ifNull(toString(max), '') AS max_text, distinct, distribution FROM metric_windows FINAL \
              WHERE zone IN ('UTC', ?) AND toInt64(toUnixTimestamp(window_start)) * 1000 >= ? \
              AND toInt64(toUnixTimestamp(window_end)) * 1000 <= ?",
         )

@@ -41,7 +41,6 @@ impl LiveListener {
         Self { heard, task }
     }
 
-    #[must_use]
     pub fn heard(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -74,7 +74,8 @@ impl Poster {
     /// Ingest stayed away, or takes nothing from us.
     pub async fn post(&self, events: &[OutgoingEvent]) -> Result<BatchReport, PostError> {
         let mut report = BatchReport::default();
-        let mut pieces = vec![0..events.len()];
+        let whole = 0..events.len();
+        let mut pieces = vec![whole];
         while let Some(piece) = pieces.pop() {
             let batch = &events[piece.clone()];
             let unsent = |detail| {
