@@ -1,3 +1,5 @@
 //! What the binary does when it is not a role.
 
 pub mod audit;
+pub mod demo;
+pub mod replay;

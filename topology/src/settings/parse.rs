@@ -179,7 +179,10 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, String>, SettingError> {
             toml::Value::Integer(number) => number.to_string(),
             toml::Value::Boolean(value) => value.to_string(),
             other => {
-                return Err(wrong(format!("`{name}` is a {}, not text, a whole number or a boolean", other.type_str())));
+                return Err(wrong(format!(
+                    "`{name}` is a {}, not text, a whole number or a boolean",
+                    other.type_str()
+                )));
             }
         };
         if !text.is_empty() {

@@ -60,7 +60,7 @@ fn sources(outcome: &DemoOutcome) -> Vec<String> {
     names.dedup();
     let row = |campaign: &str, policy: &str, cells: [String; 3]| {
         let [files, api, sql] = cells;
-        format!("{campaign:<9} {policy:<7} {files:>17}   {api:>19}   {sql:>19}")
+        format!("{campaign:<9} {policy:<7} {files:>17}   {api:>19}   {sql:>19}").trim_end().to_owned()
     };
     let head = ["the files", "query API  ", "SQL on raw events  "].map(str::to_owned);
     let mut lines = vec![row("campaign", "policy", head)];
@@ -102,7 +102,10 @@ fn facts(outcome: &DemoOutcome) -> Vec<String> {
             after(latency.api_seconds),
             after(latency.sql_seconds)
         ),
-        format!("live      {} revisions of day windows pushed", grouped(live.revisions)),
+        match &live.trouble {
+            Some(trouble) if live.revisions == 0 => format!("live      nothing was pushed: {trouble}"),
+            _ => format!("live      {} revisions of day windows pushed", grouped(live.revisions)),
+        },
         format!("took      {:.1} s", outcome.seconds),
     ];
     lines.push(String::new());

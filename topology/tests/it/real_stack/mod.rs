@@ -13,8 +13,8 @@
 
 mod cassandra;
 mod kafka;
-mod scratch;
-mod server_process;
+pub mod scratch;
+pub mod server_process;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

@@ -1,0 +1,1 @@
+//! A batch recount, apart from everything the stages share: plain loops over what was posted.

@@ -1,0 +1,14 @@
+//! One file a scenario; each is run on both backbones.
+
+pub mod bad_input;
+pub mod broker_down;
+pub mod clickhouse_away;
+pub mod clients;
+pub mod demo_data;
+pub mod graceful_shutdown;
+pub mod kill_nine;
+pub mod late_events;
+pub mod live_push;
+pub mod new_definition;
+pub mod retries_count_once;
+pub mod scale_out_and_in;

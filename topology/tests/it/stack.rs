@@ -1,0 +1,269 @@
+//! A running NeonHub for one test: real processes of the built binary, killed and started again as the test likes.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::real_stack::scratch::{ReservedPort, ScratchFolder};
+use crate::real_stack::server_process::ServerProcess;
+use crate::real_stack::{Kafka, shared_cassandra, shared_kafka};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backbone {
+    /// `neonhub up`: everything in one process.
+    Embedded,
+    /// One process a role, on Kafka and Cassandra.
+    Kafka,
+}
+
+pub const WORKSPACE: &str = "acme";
+pub const WRITE_KEY: &str = "write-key-of-the-tests";
+pub const API_KEY: &str = "api-key-of-the-tests";
+const START_LIMIT: Duration = Duration::from_secs(90);
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// A process of the binary: its role, and the arguments that make it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Up,
+    Olap,
+    Ingest,
+    Processors,
+    /// A second process of processors, as an instance of its own.
+    SecondProcessors,
+    Api,
+}
+
+impl Role {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Up => &["up"],
+            Self::Olap => &["run", "olap"],
+            Self::Ingest => &["run", "ingest"],
+            Self::Processors | Self::SecondProcessors => &["run", "processors"],
+            Self::Api => &["run", "api"],
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub timezone: Option<&'static str>,
+    pub settings: Vec<(&'static str, String)>,
+}
+
+pub struct Stack {
+    // In the order in which they must go: the processes before their folder.
+    processes: Vec<(Role, ServerProcess)>,
+    pub backbone: Backbone,
+    environment: Vec<(String, String)>,
+    ports: Ports,
+    own_kafka: Option<Kafka>,
+    scratch: ScratchFolder,
+}
+
+struct Ports {
+    ingest: ReservedPort,
+    api: ReservedPort,
+    processors: ReservedPort,
+    second_processors: ReservedPort,
+    clickhouse: ReservedPort,
+}
+
+impl Stack {
+    pub fn start(backbone: Backbone) -> Self {
+        Self::start_with(backbone, Options::default(), None)
+    }
+
+    /// On a broker of its own, which the test may break.
+    pub fn start_on_own_kafka(options: Options) -> Self {
+        Self::start_with(Backbone::Kafka, options, Some(Kafka::start().unwrap_or_else(|error| panic!("{error}"))))
+    }
+
+    pub fn start_with(backbone: Backbone, options: Options, own_kafka: Option<Kafka>) -> Self {
+        let scratch = ScratchFolder::create("neonhub").unwrap();
+        let reserve = || ReservedPort::reserve().unwrap();
+        let ports = Ports {
+            ingest: reserve(),
+            api: reserve(),
+            processors: reserve(),
+            second_processors: reserve(),
+            clickhouse: reserve(),
+        };
+        let mut environment = environment(&scratch, &ports, &options);
+        if backbone == Backbone::Kafka {
+            let brokers = own_kafka.as_ref().unwrap_or_else(|| shared_kafka()).bootstrap_servers();
+            environment.extend(real_servers(brokers));
+        }
+        let mut stack = Self { processes: Vec::new(), backbone, environment, ports, own_kafka, scratch };
+        match backbone {
+            Backbone::Embedded => stack.spawn(Role::Up),
+            Backbone::Kafka => {
+                stack.spawn(Role::Olap);
+                stack.wait_for(Role::Olap);
+                stack.command(&["topics"]);
+                stack.command(&["migrate"]);
+                for role in [Role::Processors, Role::Api, Role::Ingest] {
+                    stack.spawn(role);
+                }
+            }
+        }
+        stack.wait_until_ready();
+        stack
+    }
+
+    /// The roles that this stack is made of at its start.
+    pub fn roles(&self) -> &'static [Role] {
+        match self.backbone {
+            Backbone::Embedded => &[Role::Up],
+            Backbone::Kafka => &[Role::Olap, Role::Processors, Role::Api, Role::Ingest],
+        }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.ports.ingest.number(), self.ports.api.number(), self.ports.clickhouse.number())
+    }
+
+    pub fn kafka(&mut self) -> &mut Kafka {
+        self.own_kafka.as_mut().expect("this stack has a broker of its own")
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, role: Role) {
+        self.processes.retain(|(running, _)| *running != role);
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn stop(&mut self, role: Role) {
+        while let Some(place) = self.processes.iter().position(|(running, _)| *running == role) {
+            self.processes.remove(place).1.stop(STOP_LIMIT);
+        }
+    }
+
+    pub fn spawn(&mut self, role: Role) {
+        let mut command: Vec<OsString> = vec!["env".into()];
+        command.extend(self.environment.iter().map(|(name, value)| format!("{name}={value}").into()));
+        if role == Role::SecondProcessors {
+            let port = self.ports.second_processors.number();
+            command.push("NEONHUB_INSTANCE=1".into());
+            command.push(format!("NEONHUB_PROCESSORS_ADDR=127.0.0.1:{port}").into());
+        }
+        command.push(env!("CARGO_BIN_EXE_neonhub").into());
+        command.extend(role.arguments().iter().map(OsString::from));
+        let process = ServerProcess::start("neonhub", &self.log(), &command).unwrap();
+        self.processes.push((role, process));
+    }
+
+    /// What all processes printed.
+    pub fn log(&self) -> PathBuf {
+        self.scratch.path().join("neonhub.log")
+    }
+
+    pub fn wait_for(&mut self, role: Role) {
+        let url = match role {
+            Role::Olap => format!("http://127.0.0.1:{}/ping", self.ports.clickhouse.number()),
+            Role::Ingest => format!("http://127.0.0.1:{}/health/ready", self.ports.ingest.number()),
+            Role::Processors => format!("http://127.0.0.1:{}/health/ready", self.ports.processors.number()),
+            Role::SecondProcessors => {
+                format!("http://127.0.0.1:{}/health/ready", self.ports.second_processors.number())
+            }
+            Role::Up | Role::Api => format!("http://127.0.0.1:{}/health/ready", self.ports.api.number()),
+        };
+        let (_, process) = self.processes.iter_mut().find(|(running, _)| *running == role).expect("the role runs");
+        process
+            .wait_until_ready(START_LIMIT, || Client::answers(&url))
+            .unwrap_or_else(|error| panic!("{role:?}: {error}"));
+    }
+
+    pub fn wait_until_ready(&mut self) {
+        for role in self.roles() {
+            self.wait_for(*role);
+        }
+        if self.backbone == Backbone::Embedded {
+            let url = format!("http://127.0.0.1:{}/health/ready", self.ports.ingest.number());
+            crate::real_stack::wait_until("ingest is ready", START_LIMIT, || Ok(Client::answers(&url))).unwrap();
+        }
+    }
+
+    /// Runs the binary to its end with this stack's settings; returns its standard output and whether it succeeded.
+    pub fn try_command(&self, arguments: &[&str]) -> (String, bool) {
+        let output = Command::new(env!("CARGO_BIN_EXE_neonhub"))
+            .args(arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (text, output.status.success())
+    }
+
+    fn command(&self, arguments: &[&str]) {
+        let (text, success) = self.try_command(arguments);
+        assert!(success, "neonhub {arguments:?}: {text}");
+    }
+
+    /// `neonhub audit` finds every window equal to a recount of the raw events. Windows go out a few seconds after
+    /// their events, so it is asked until it is clean.
+    pub fn assert_audit_clean(&self) {
+        let mut last = String::new();
+        let outcome = crate::real_stack::wait_until("the audit is clean", Duration::from_secs(60), || {
+            let (text, clean) = self.try_command(&["audit"]);
+            last = text;
+            Ok(clean)
+        });
+        assert!(outcome.is_ok(), "{last}");
+    }
+
+    pub fn setting(&self, name: &str) -> String {
+        self.environment.iter().find(|(known, _)| known == name).map_or_else(String::new, |(_, value)| value.clone())
+    }
+}
+
+/// A panicking test shows the end of what its processes said.
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            eprintln!("the end of the processes' log:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+        }
+        // Whoever needs the database goes before it.
+        while let Some((_, process)) = self.processes.pop() {
+            drop(process);
+        }
+    }
+}
+
+fn environment(scratch: &ScratchFolder, ports: &Ports, options: &Options) -> Vec<(String, String)> {
+    let address = |port: &ReservedPort| format!("127.0.0.1:{}", port.number());
+    let mut settings = vec![
+        ("NEONHUB_DATA_DIR", scratch.path().join("data").display().to_string()),
+        ("NEONHUB_INGEST_ADDR", address(&ports.ingest)),
+        ("NEONHUB_API_ADDR", address(&ports.api)),
+        ("NEONHUB_PROCESSORS_ADDR", address(&ports.processors)),
+        ("NEONHUB_CLICKHOUSE_ADDR", address(&ports.clickhouse)),
+        ("NEONHUB_BOOTSTRAP_WORKSPACE", WORKSPACE.to_owned()),
+        ("NEONHUB_BOOTSTRAP_WRITE_KEY", WRITE_KEY.to_owned()),
+        ("NEONHUB_BOOTSTRAP_API_KEY", API_KEY.to_owned()),
+        ("NEONHUB_WORKSPACE_TIMEZONE", options.timezone.unwrap_or("UTC").to_owned()),
+    ];
+    settings.extend(options.settings.iter().cloned());
+    settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Each stack has topics and a keyspace of its own on the shared servers.
+fn real_servers(brokers: String) -> Vec<(String, String)> {
+    static STACKS: AtomicU32 = AtomicU32::new(0);
+    let number = STACKS.fetch_add(1, Ordering::Relaxed);
+    [
+        ("NEONHUB_KAFKA_BROKERS", brokers),
+        ("NEONHUB_TOPIC_PREFIX", format!("test{number}.")),
+        ("NEONHUB_SCYLLA_NODES", shared_cassandra().address()),
+        ("NEONHUB_SCYLLA_KEYSPACE", format!("neonhub_test{number}")),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}

@@ -1,0 +1,268 @@
+//! Pure: no I/O, no clock, no async.
+//!
+//! Events as people and campaigns would post them: out of order, late by a second or a year, repeated, a few of them
+//! hot, a few of them poison.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use neonhub_schemas::codec::header;
+use neonhub_schemas::event::{Envelope, Kind};
+use neonhub_schemas::record::{Headers, NewRecord};
+use neonhub_schemas::{Micros, Topic};
+
+use crate::rng::Rng;
+use crate::tables::REFUSED;
+
+const SECOND: i64 = 1_000;
+const MINUTE: i64 = 60 * SECOND;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+/// A retry that comes sooner than this is dropped by anyone's reckoning …
+const SURELY_REMEMBERED: i64 = 55 * MINUTE;
+/// … and one that comes later than this is another event by anyone's reckoning (the seen-set's buckets are coarse).
+const SURELY_FORGOTTEN: i64 = 75 * MINUTE;
+
+/// An event that must be counted, once.
+#[derive(Clone, Debug)]
+pub struct Posted {
+    pub workspace: &'static str,
+    pub kind: Kind,
+    pub name: String,
+    pub message_id: String,
+    pub user_id: Option<String>,
+    pub anonymous_id: Option<String>,
+    pub previous_id: Option<String>,
+    /// As stated, or as refine finds it in the context.
+    pub campaign: Option<&'static str>,
+    /// Behaviour says its campaign in one of these ways.
+    pub campaign_by_utm: bool,
+    pub channel: Option<&'static str>,
+    pub policy: Option<&'static str>,
+    pub path: Option<&'static str>,
+    pub country: Option<&'static str>,
+    pub value: Option<i128>,
+    pub revenue: Option<i128>,
+    pub is_refused: bool,
+    pub timestamp_ms: i64,
+    pub received_ms: i64,
+}
+
+impl Posted {
+    pub fn actor(&self) -> &str {
+        let previous = if self.kind == Kind::Alias { self.previous_id.as_deref() } else { None };
+        previous.or(self.anonymous_id.as_deref()).or(self.user_id.as_deref()).unwrap_or(&self.message_id)
+    }
+
+    /// What makes it one and the same message.
+    pub fn identity(&self) -> (Topic, &'static str, String, String) {
+        (self.kind.source().raw_topic(), self.workspace, self.actor().to_owned(), self.message_id.clone())
+    }
+
+    fn envelope(&self) -> Envelope<'_> {
+        let is_campaign = Kind::CAMPAIGN.contains(&self.kind);
+        let mut properties = Vec::new();
+        let texts = [("channel", self.channel), ("policy", self.policy), ("path", self.path), ("country", self.country)];
+        for (name, value) in texts {
+            properties.extend(value.map(|value| format!("\"{name}\":\"{value}\"")));
+        }
+        properties.extend(self.revenue.map(|value| format!("\"revenue\":{}", Micros::from_raw(value))));
+        if self.is_refused {
+            properties.push(REFUSED.to_owned());
+        }
+        let context = match self.campaign {
+            Some(name) if !is_campaign && self.campaign_by_utm => {
+                format!("{{\"page\":{{\"search\":\"?utm_source=x&utm_campaign={name}\"}}}}")
+            }
+            Some(name) if !is_campaign => format!("{{\"campaign\":{{\"name\":\"{name}\"}}}}"),
+            _ => "{}".to_owned(),
+        };
+        Envelope {
+            workspace: Cow::Borrowed(self.workspace),
+            message_id: Cow::Borrowed(&self.message_id),
+            kind: self.kind,
+            name: Cow::Borrowed(&self.name),
+            user_id: self.user_id.as_deref().map(Cow::Borrowed),
+            anonymous_id: self.anonymous_id.as_deref().map(Cow::Borrowed),
+            group_id: None,
+            previous_id: self.previous_id.as_deref().map(Cow::Borrowed),
+            session_id: None,
+            campaign: if is_campaign { self.campaign.map(Cow::Borrowed) } else { None },
+            platform: None,
+            value: self.value.map(Micros::from_raw),
+            timestamp_ms: self.timestamp_ms,
+            received_at_ms: self.received_ms,
+            properties: Cow::Owned(format!("{{{}}}", properties.join(","))),
+            context: Cow::Owned(context),
+        }
+    }
+}
+
+/// Makes the traffic and knows what of it counts.
+pub struct Traffic {
+    rng: Rng,
+    made: u64,
+    /// Everything posted, for retries: index into `counted`, which is what it repeats.
+    pub counted: Vec<Posted>,
+    accepted_ms: BTreeMap<(Topic, &'static str, String, String), i64>,
+    pub retries: u64,
+    pub undecodable: u64,
+    pub wrong_topic: u64,
+}
+
+impl Traffic {
+    pub fn new(rng: Rng) -> Self {
+        Self { rng, made: 0, counted: Vec::new(), accepted_ms: BTreeMap::new(), retries: 0, undecodable: 0, wrong_topic: 0 }
+    }
+
+    /// A few records that arrive together now.
+    pub fn next_bunch(&mut self, now_ms: i64) -> Vec<NewRecord> {
+        let count = *self.rng.pick(&[1, 1, 2, 5, 12]);
+        (0..count).map(|_| self.next_record(now_ms)).collect()
+    }
+
+    fn next_record(&mut self, now_ms: i64) -> NewRecord {
+        // Several ingest nodes: their clocks differ a little.
+        let received_ms = now_ms - self.rng.between(0, 2 * SECOND);
+        match self.rng.below(100) {
+            0 => self.poison(received_ms),
+            1..=14 if !self.counted.is_empty() => self.retry(received_ms),
+            _ => self.fresh(received_ms),
+        }
+    }
+
+    fn fresh(&mut self, received_ms: i64) -> NewRecord {
+        let posted = self.make(received_ms);
+        self.accepted_ms.insert(posted.identity(), received_ms);
+        let record = posted.envelope().to_raw_record();
+        self.counted.push(posted);
+        record
+    }
+
+    fn retry(&mut self, received_ms: i64) -> NewRecord {
+        let mut again = self.rng.pick(&self.counted).clone();
+        let since_ms = received_ms - self.accepted_ms[&again.identity()];
+        again.received_ms = received_ms;
+        if since_ms < SURELY_REMEMBERED {
+            self.retries += 1;
+            return again.envelope().to_raw_record();
+        }
+        if since_ms > SURELY_FORGOTTEN {
+            self.accepted_ms.insert(again.identity(), received_ms);
+            let record = again.envelope().to_raw_record();
+            self.counted.push(again);
+            return record;
+        }
+        self.fresh(received_ms)
+    }
+
+    fn poison(&mut self, received_ms: i64) -> NewRecord {
+        let (value, key) = if self.rng.chance(500) {
+            self.undecodable += 1;
+            (Bytes::from_static(b"{\"schema\":1,\xff"), format!("acme|poison-{}", self.made))
+        } else {
+            self.wrong_topic += 1;
+            let mut stray = self.make(received_ms);
+            (stray.kind, stray.name) = (Kind::Click, "click".to_owned());
+            (Bytes::from(stray.envelope().encode()), format!("acme|stray-{}", self.made))
+        };
+        self.made += 1;
+        let headers = Headers::new().with(header::WORKSPACE, Bytes::from_static(b"acme"));
+        let key = Bytes::from(key);
+        NewRecord {
+            topic: Topic::RawBehavior,
+            partition: None,
+            key,
+            value: Some(value),
+            headers,
+            timestamp_ms: received_ms,
+        }
+    }
+
+    fn lateness_ms(&mut self) -> i64 {
+        match self.rng.below(100) {
+            0..=59 => self.rng.between(0, 20 * SECOND),
+            60..=79 => self.rng.between(0, 5 * MINUTE),
+            80..=92 => self.rng.between(0, 3 * HOUR),
+            93..=95 => self.rng.between(0, 40) * DAY,
+            96 => self.rng.between(0, 365) * DAY,
+            _ => -self.rng.between(0, 4 * MINUTE),
+        }
+    }
+
+    fn make(&mut self, received_ms: i64) -> Posted {
+        self.made += 1;
+        let timestamp_ms = received_ms - self.lateness_ms();
+        let rng = &mut self.rng;
+        let workspace = if rng.chance(850) { "acme" } else { "globex" };
+        let kinds = [
+            Kind::Impression,
+            Kind::Impression,
+            Kind::Impression,
+            Kind::Click,
+            Kind::Conversion,
+            Kind::Spend,
+            Kind::Send,
+            Kind::Page,
+            Kind::Page,
+            Kind::Track,
+            Kind::Track,
+            Kind::Identify,
+            Kind::Alias,
+        ];
+        let kind = *rng.pick(&kinds);
+        // A hot actor, and a tail.
+        let person = if rng.chance(300) { 0 } else { rng.below(12) };
+        let anonymous_id = Some(format!("anon-{person}"));
+        let user_id = Some(format!("user-{}", person / 2));
+        let campaign = *rng.pick(&["men", "women", "all"]);
+        let mut posted = Posted {
+            workspace,
+            kind,
+            name: kind.as_str().to_owned(),
+            message_id: format!("m-{}", self.made),
+            user_id: None,
+            anonymous_id: anonymous_id.clone(),
+            previous_id: None,
+            campaign: None,
+            campaign_by_utm: rng.chance(500),
+            channel: None,
+            policy: None,
+            path: None,
+            country: None,
+            value: None,
+            revenue: None,
+            is_refused: rng.chance(8),
+            timestamp_ms,
+            received_ms,
+        };
+        match kind {
+            Kind::Page => {
+                posted.path = Some(*rng.pick(&["/", "/shop"]));
+                posted.campaign = rng.chance(300).then_some(campaign);
+            }
+            Kind::Track => {
+                posted.name = rng.pick(&["Order Completed", "Product Viewed"]).to_string();
+                posted.country = rng.chance(900).then(|| *rng.pick(&["de", "fr", "np"]));
+                posted.revenue = rng.chance(800).then(|| i128::from(rng.between(-5_000_000, 90_000_000)));
+            }
+            Kind::Identify => posted.user_id = user_id,
+            Kind::Alias => {
+                posted.previous_id = anonymous_id;
+                (posted.anonymous_id, posted.user_id) = (None, user_id);
+            }
+            _ => {
+                posted.campaign = Some(campaign);
+                posted.channel = Some("web");
+                posted.policy = rng.chance(900).then(|| *rng.pick(&["bts", "random"]));
+                // Server-side events of nobody in particular: the message is its own actor.
+                posted.anonymous_id = if rng.chance(300) { None } else { posted.anonymous_id };
+                let has_value = matches!(kind, Kind::Conversion | Kind::Spend) && rng.chance(900);
+                posted.value = has_value.then(|| i128::from(rng.between(0, 25_000_000)));
+            }
+        }
+        posted
+    }
+}
