@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use neonhub_topology::clients::{check_or_create_topics, migrate};
-use neonhub_topology::commands::audit;
+use neonhub_topology::commands::replay::{self, ReplayOptions};
+use neonhub_topology::commands::{audit, demonstration};
 use neonhub_topology::roles::processors::Processor;
 use neonhub_topology::roles::stop::asked_to_end;
 use neonhub_topology::roles::{Stop, olap, up};
@@ -52,6 +53,39 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Post the Open Bandit sample through a stack of its own and compare three counts of it; exit code 1 if they differ.
+    Demo {
+        /// Folder with {random,bts}/{all,men,women}.csv; `deploy/fetch-demo-data.sh` prints it.
+        #[arg(long)]
+        data: PathBuf,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Post recorded events: NDJSON, or CSV and TSV with a mapping. Replaying twice counts once.
+    Replay {
+        /// `-` is standard input.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// TOML; which column goes where.
+        #[arg(long)]
+        mapping: Option<PathBuf>,
+        /// Of ingest; NEONHUB_INGEST_ADDR if absent.
+        #[arg(long)]
+        url: Option<String>,
+        /// NEONHUB_BOOTSTRAP_WRITE_KEY if absent.
+        #[arg(long)]
+        write_key: Option<String>,
+        /// Events a second.
+        #[arg(long)]
+        rate: Option<u32>,
+        #[arg(long, default_value_t = 100)]
+        batch: usize,
+        #[arg(long)]
+        json: bool,
+        /// Post to /v1/import: times are taken as they are.
+        #[arg(long)]
+        as_import: bool,
+    },
     /// List the settings.
     Settings,
 }
@@ -97,7 +131,11 @@ impl Cli {
     }
 
     fn with_settings(self) -> anyhow::Result<ExitCode> {
-        let (settings, values) = Settings::from_process()?;
+        let (mut settings, values) = Settings::from_process()?;
+        if matches!(self.command, Command::Demo { .. }) && values.is_default("log") {
+            // The progress bar and the report speak for it.
+            "warn".clone_into(&mut settings.log.filter);
+        }
         telemetry::init(&settings.log)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
@@ -111,11 +149,34 @@ impl Cli {
                 Command::Topics { check } => return topics(&settings, check).await,
                 Command::Graph { .. } => print!("{}", graph::to_text(settings.backbone.partitions)),
                 Command::Audit { from, to, json } => return run_audit(&settings, from, to, json).await,
+                Command::Demo { data, json } => {
+                    let library = olap::library(&settings, &values);
+                    return demonstration::run(settings, library, data, json).await;
+                }
+                Command::Replay { files, mapping, url, write_key, rate, batch, json, as_import } => {
+                    let write_key = write_key.or_else(|| settings.access.write_key.clone());
+                    let options = ReplayOptions {
+                        files,
+                        mapping,
+                        url: url.unwrap_or_else(|| format!("http://{}", settings.ingest_addr)),
+                        write_key: write_key
+                            .ok_or_else(|| anyhow::anyhow!("give --write-key or set NEONHUB_BOOTSTRAP_WRITE_KEY"))?,
+                        rate,
+                        batch,
+                        json,
+                        as_import,
+                    };
+                    return Ok(exit_code(replay::run(options).await?.is_clean()));
+                }
                 Command::Settings => print_settings(),
             }
             Ok(ExitCode::SUCCESS)
         })
     }
+}
+
+fn exit_code(is_fine: bool) -> ExitCode {
+    if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn print_settings() {
@@ -185,7 +246,7 @@ async fn topics(settings: &Settings, check: bool) -> anyhow::Result<ExitCode> {
         println!("{:<40} {:>4} partitions  {}", report.topic, report.partitions, report.state);
         all_fine &= report.is_fine;
     }
-    Ok(if all_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit_code(all_fine))
 }
 
 async fn run_audit(
@@ -207,5 +268,5 @@ async fn run_audit(
     } else {
         println!("{report}");
     }
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit_code(report.is_clean()))
 }

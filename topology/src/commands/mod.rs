@@ -2,4 +2,5 @@
 
 pub mod audit;
 pub mod demo;
+pub mod demonstration;
 pub mod replay;

@@ -65,6 +65,11 @@ impl Values {
     }
 
     #[must_use]
+    pub fn is_default(&self, name: &str) -> bool {
+        !self.values.contains_key(name)
+    }
+
+    #[must_use]
     pub fn optional(&self, name: &str) -> Option<String> {
         Some(self.text(name)).filter(|text| !text.is_empty())
     }

@@ -1,0 +1,60 @@
+# NeonHub: `make demo` runs the main job on the embedded stack with real events; `make test` passes every test.
+# What they fetch goes into a cache folder outside the tree (NEONHUB_CACHE_DIR, else ~/.cache/neonhub).
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+TEST_THREADS ?= 2
+
+.PHONY: help demo test setup build libchdb demo-data real-stack test-clients-setup native-tools rust \
+        format lint unit integration compose-check
+
+help: ## Lists the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
+
+demo: libchdb demo-data build ## Posts 60,000 real impressions and clicks through the embedded stack and compares three counts.
+	@data="$$(deploy/fetch-demo-data.sh | tail -n 1)"; exec target/release/neonhub demo --data "$$data" $(DEMO_FLAGS)
+
+test: setup format lint unit integration compose-check ## Sets up what is needed and runs every test.
+
+setup: native-tools rust libchdb demo-data real-stack test-clients-setup ## Fetches everything that tests need.
+
+build: native-tools rust
+	$(CARGO) build --release --locked --bin neonhub
+
+format: rust ## Checks the formatting.
+	$(CARGO) fmt --all --check
+
+lint: native-tools rust ## Clippy, warnings denied.
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+unit: native-tools rust ## Unit tests of all crates, and the simulation.
+	$(CARGO) test --workspace --locked --lib --bins --doc
+	$(CARGO) test --workspace --locked --exclude neonhub-topology --test '*'
+	$(CARGO) test -p neonhub-topology --locked --test simulation
+
+integration: libchdb demo-data real-stack test-clients-setup ## Scenarios on the embedded stack, Kafka and Cassandra.
+	$(CARGO) test -p neonhub-topology --locked --test it -- --test-threads=$(TEST_THREADS)
+
+compose-check: ## docker-compose.yml and the load tests, as far as a machine without a Docker engine can tell.
+	deploy/check-compose.sh
+
+native-tools:
+	@deploy/check-tools.sh
+
+rust:
+	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: install rustup, the toolchain is pinned in rust-toolchain.toml" >&2; exit 1; }
+
+libchdb: ## Fetches the ClickHouse library once, through npm.
+	@deploy/fetch-libchdb.sh | tail -n 1
+
+demo-data: ## Fetches the Open Bandit sample once, from PyPI.
+	@deploy/fetch-demo-data.sh | tail -n 1
+
+real-stack: ## Fetches Apache Kafka and Apache Cassandra once, from Maven Central.
+	@deploy/fetch-real-stack.sh
+
+test-clients-setup: ## Fetches the clients that tests use: clickhouse-connect, @clickhouse/client, @segment/analytics-node.
+	@deploy/fetch-test-clients.sh

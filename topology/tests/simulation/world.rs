@@ -1,0 +1,387 @@
+//! The world of one seed: the log in memory, the workers, and the scheduler that lets them work, crash, leave and come
+//! back. Everything follows from the seed.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use neonhub_processors::engine::{Clock, EngineError, EngineMetrics, Worker, WorkerConfig};
+use neonhub_processors::landing::{LANDED_TOPICS, Landing, LandingConfig};
+use neonhub_processors::metrics::{MergeConfig, MetricsMerge, MetricsPartial, PartialConfig};
+use neonhub_processors::refine::{Refine, RefineConfig};
+use neonhub_schemas::event::Source;
+use neonhub_schemas::record::TopicPartition;
+use neonhub_schemas::topics::Topic;
+use neonhub_topology::embedded::engine::ports;
+use neonhub_topology::embedded::log::{CommitMode, Log, LogOptions, MemoryStore};
+use prometheus::Registry;
+
+use crate::civil::{FixedZone, KATHMANDU, UTC};
+use crate::definitions::Sayings;
+use crate::faults::{Faults, Sabotage, SharedFaults, wrap};
+use crate::observer::Observer;
+use crate::rng::Rng;
+use crate::tables::{FakeTables, Stored};
+use crate::traffic::Traffic;
+
+/// 2026-03-20T10:00:00Z.
+const BEGIN_MS: i64 = 1_774_000_800_000;
+const MINUTE: i64 = 60_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Refine,
+    Partial,
+    Merge,
+    Landing,
+}
+
+const ROLES: [Role; 4] = [Role::Refine, Role::Partial, Role::Merge, Role::Landing];
+
+impl Role {
+    fn group(self) -> &'static str {
+        match self {
+            Self::Refine => "refine",
+            Self::Partial => "metrics-partial",
+            Self::Merge => "metrics-merge",
+            Self::Landing => "landing",
+        }
+    }
+}
+
+enum Running {
+    Refine(Box<Worker<Refine>>),
+    Partial(Box<Worker<MetricsPartial>>),
+    Merge(Box<Worker<MetricsMerge>>),
+    Landing(Box<Landing>),
+}
+
+impl Running {
+    fn step(&mut self) -> Result<(), EngineError> {
+        match self {
+            Self::Refine(worker) => worker.step().map(drop),
+            Self::Partial(worker) => worker.step().map(drop),
+            Self::Merge(worker) => worker.step().map(drop),
+            Self::Landing(landing) => landing.step().map(drop),
+        }
+    }
+
+    fn finish(self) -> Result<(), EngineError> {
+        match self {
+            Self::Refine(worker) => worker.finish(),
+            Self::Partial(worker) => worker.finish(),
+            Self::Merge(worker) => worker.finish(),
+            Self::Landing(_) => Ok(()),
+        }
+    }
+}
+
+/// A place that a worker may fill.
+struct Slot {
+    role: Role,
+    name: String,
+    running: Option<Running>,
+}
+
+/// What a seed decides about the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub zone: FixedZone,
+    pub partitions: u32,
+    pub max_keys: u32,
+    pub is_capped: bool,
+    worker: WorkerConfig,
+    landing_rows: usize,
+    landing_bytes: usize,
+}
+
+impl Settings {
+    fn of(seed: u64, rng: &mut Rng) -> Self {
+        let is_capped = seed % 5 == 4;
+        let partitions = *rng.pick(&[1, 2, 3, 3, 3]);
+        Self {
+            zone: if seed % 4 == 3 { KATHMANDU } else { UTC },
+            partitions,
+            max_keys: if is_capped { partitions * 2 } else { 10_000 },
+            is_capped,
+            worker: WorkerConfig {
+                commit_interval: Duration::from_millis(*rng.pick(&[0, 100, 500])),
+                commit_records: *rng.pick(&[1, 10, 50_000]),
+                idle_wait: Duration::ZERO,
+            },
+            landing_rows: *rng.pick(&[1, 7, 100_000]),
+            landing_bytes: *rng.pick(&[2_000, 1 << 26]),
+        }
+    }
+}
+
+pub struct World {
+    pub settings: Settings,
+    pub log: Log,
+    pub traffic: Traffic,
+    pub sayings: Sayings,
+    pub observer: Observer,
+    pub stored: Arc<Mutex<Stored>>,
+    pub crashes: u64,
+    clock: Arc<AtomicI64>,
+    rng: Rng,
+    faults: SharedFaults,
+    slots: Vec<Slot>,
+    /// Workers that were given up for dead and whose slots others have taken; they do not know it.
+    zombies: Vec<Running>,
+    metrics: EngineMetrics,
+}
+
+impl World {
+    pub fn new(seed: u64, sabotage: Sabotage) -> Self {
+        let mut rng = Rng::new(seed);
+        let settings = Settings::of(seed, &mut rng);
+        let options =
+            LogOptions { partitions: settings.partitions, compaction_min_dirty_records: 1, ..LogOptions::for_testing() };
+        let log = Log::over(Arc::new(MemoryStore::new()), options, CommitMode::Inline).unwrap();
+        let faults = Faults { rng: rng.fork(), sabotage, commit_per_mille: 0, insert_per_mille: 0 };
+        let slots = ROLES.into_iter().flat_map(|role| {
+            (0..2).map(move |number| Slot { role, name: format!("sim-{number}"), running: None })
+        });
+        Self {
+            settings,
+            traffic: Traffic::new(rng.fork()),
+            sayings: Sayings::default(),
+            observer: Observer::new(settings.partitions),
+            stored: Arc::default(),
+            crashes: 0,
+            clock: Arc::new(AtomicI64::new(BEGIN_MS + rng.between(0, 40 * 24 * 60) * MINUTE)),
+            faults: Arc::new(Mutex::new(faults)),
+            slots: slots.collect(),
+            zombies: Vec::new(),
+            metrics: EngineMetrics::register(&Registry::new()).unwrap(),
+            rng,
+            log,
+        }
+    }
+
+    pub fn now_ms(&self) -> i64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    fn advance(&self, by_ms: i64) {
+        self.clock.fetch_add(by_ms, Ordering::Relaxed);
+    }
+
+    /// Troubled times, then quiet ones, a few times over; everything is done at the end.
+    pub fn run(&mut self, events: usize) -> Result<(), String> {
+        let phases = self.rng.between(2, 3);
+        for phase in 1..=phases {
+            self.set_faults(30, 100);
+            let until = events * usize::try_from(phase).unwrap_or(1) / usize::try_from(phases).unwrap_or(1);
+            while self.traffic.counted.len() < until {
+                self.act()?;
+            }
+            (0..self.rng.below(60)).try_for_each(|_| self.act_without_events())?;
+            self.set_faults(0, 0);
+            self.settle()?;
+            if phase < phases {
+                let jump_ms = *self.rng.pick(&[1, 20, 90, 300, 30 * 60]) * MINUTE;
+                self.advance(jump_ms);
+                self.maintain()?;
+            }
+        }
+        self.zombies.clear();
+        Ok(())
+    }
+
+    fn set_faults(&self, commit_per_mille: u64, insert_per_mille: u64) {
+        let faults = &mut *self.faults.lock().unwrap();
+        (faults.commit_per_mille, faults.insert_per_mille) = (commit_per_mille, insert_per_mille);
+    }
+
+    fn act(&mut self) -> Result<(), String> {
+        if self.rng.chance(150) {
+            let records = self.traffic.next_bunch(self.now_ms());
+            self.log.append(records).map_err(|error| error.to_string())?;
+        }
+        self.act_without_events()
+    }
+
+    fn act_without_events(&mut self) -> Result<(), String> {
+        let advance_ms = match self.rng.below(200) {
+            0 => self.rng.between(1, 8) * MINUTE,
+            1..=5 => self.rng.between(1_000, 30_000),
+            _ => self.rng.between(0, 300),
+        };
+        self.advance(advance_ms);
+        let index = usize::try_from(self.rng.below(self.slots.len() as u64)).unwrap_or(0);
+        match self.rng.below(1_000) {
+            0..=14 => self.crash(index),
+            15..=24 => self.bury_alive(index),
+            25..=29 => self.leave(index),
+            30..=44 => self.step_zombie()?,
+            45..=52 => self.say_definition()?,
+            53..=60 => self.maintain()?,
+            _ => self.step(index)?,
+        }
+        Ok(())
+    }
+
+    /// The first slot of a role always comes back at once, the second now and then.
+    fn step(&mut self, index: usize) -> Result<(), String> {
+        if self.slots[index].running.is_none() {
+            if index % 2 == 1 && !self.rng.chance(100) {
+                return Ok(());
+            }
+            match self.start(index) {
+                Ok(running) => self.slots[index].running = Some(running),
+                Err(error) => return self.fatal(&error),
+            }
+        }
+        let Some(running) = &mut self.slots[index].running else { return Ok(()) };
+        if let Err(error) = running.step() {
+            self.crash(index);
+            self.fatal(&error)?;
+        }
+        self.observer.look(&self.log)
+    }
+
+    fn fatal(&self, error: &EngineError) -> Result<(), String> {
+        if matches!(error, EngineError::Fatal(_)) { Err(error.to_string()) } else { Ok(()) }
+    }
+
+    fn start(&self, index: usize) -> Result<Running, EngineError> {
+        let Slot { role, name, .. } = &self.slots[index];
+        let topics: Vec<Topic> = match role {
+            Role::Refine => Source::ALL.map(Source::raw_topic).to_vec(),
+            Role::Partial => Source::ALL.map(Source::events_topic).to_vec(),
+            Role::Merge => vec![Topic::MetricsPartials],
+            Role::Landing => LANDED_TOPICS.to_vec(),
+        };
+        let ports = wrap(ports(&self.log, role.group(), name, &topics), &self.faults);
+        let shared_clock = Arc::clone(&self.clock);
+        let clock: Clock = Arc::new(move || shared_clock.load(Ordering::Relaxed));
+        let (config, metrics) = (self.settings.worker, self.metrics.clone());
+        let partitions = self.settings.partitions;
+        Ok(match role {
+            Role::Refine => {
+                let stage = Refine::new(RefineConfig::default());
+                Running::Refine(Box::new(Worker::new(stage, ports, clock, config, metrics)?))
+            }
+            Role::Partial => {
+                let stage =
+                    MetricsPartial::new(PartialConfig { partials_partitions: partitions, ..PartialConfig::default() });
+                Running::Partial(Box::new(Worker::new(stage, ports, clock, config, metrics)?))
+            }
+            Role::Merge => {
+                let stage = MetricsMerge::new(MergeConfig {
+                    partitions,
+                    default_zone: self.settings.zone.name.to_owned(),
+                    max_keys: self.settings.max_keys,
+                    ..MergeConfig::default()
+                });
+                let stage = stage.map_err(|error| EngineError::Fatal(error.to_string()))?;
+                Running::Merge(Box::new(Worker::new(stage, ports, clock, config, metrics)?))
+            }
+            Role::Landing => {
+                let tables = FakeTables { stored: Arc::clone(&self.stored), faults: Arc::clone(&self.faults) };
+                let config = LandingConfig {
+                    max_rows: self.settings.landing_rows,
+                    max_bytes: self.settings.landing_bytes,
+                    ..LandingConfig::default()
+                };
+                Running::Landing(Box::new(Landing::new(ports, Box::new(tables), clock, config, metrics)))
+            }
+        })
+    }
+
+    /// The process dies: its group learns of it.
+    fn crash(&mut self, index: usize) {
+        self.crashes += u64::from(self.slots[index].running.take().is_some());
+    }
+
+    /// The process is thought dead: another takes its slot, while it may go on for a while.
+    fn bury_alive(&mut self, index: usize) {
+        self.crashes += 1;
+        if let Some(running) = self.slots[index].running.take() {
+            if let Ok(successor) = self.start(index) {
+                self.slots[index].running = Some(successor);
+            }
+            self.zombies.push(running);
+        }
+    }
+
+    /// A clean end; the commit may fail like any other.
+    fn leave(&mut self, index: usize) {
+        if let Some(running) = self.slots[index].running.take() {
+            let _not_committed = running.finish();
+        }
+    }
+
+    fn step_zombie(&mut self) -> Result<(), String> {
+        if self.zombies.is_empty() {
+            return Ok(());
+        }
+        let index = usize::try_from(self.rng.below(self.zombies.len() as u64)).unwrap_or(0);
+        let outcome = self.zombies[index].step();
+        if outcome.is_err() || self.rng.chance(200) {
+            drop(self.zombies.swap_remove(index));
+        }
+        self.observer.look(&self.log)
+    }
+
+    fn say_definition(&mut self) -> Result<(), String> {
+        let mut stood = BTreeMap::new();
+        for source in Source::ALL {
+            for partition in 0..self.settings.partitions {
+                let place = TopicPartition { topic: source.events_topic(), partition };
+                let committed = self.log.committed(Role::Partial.group(), &[place]).map_err(|error| error.to_string())?;
+                let committed = committed[0].as_ref().map_or(0, |committed| committed.offset);
+                let end = self.log.end_offset(place).map_err(|error| error.to_string())?;
+                stood.insert((source, partition), (committed, end));
+            }
+        }
+        let record = self.sayings.next_record(&mut self.rng, self.now_ms(), stood);
+        self.log.append(vec![record]).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn maintain(&mut self) -> Result<(), String> {
+        self.observer.look(&self.log)?;
+        while self.log.maintain(self.now_ms()).map_err(|error| error.to_string())?.more {}
+        Ok(())
+    }
+
+    /// Lets everybody work until nothing changes any more, finals, evictions and the slow grains included.
+    fn settle(&mut self) -> Result<(), String> {
+        let mut quiet_rounds = 0;
+        for _ in 0..2_000 {
+            let before = self.state();
+            self.advance(500);
+            for index in 0..self.slots.len() {
+                // First slots are always there; second ones that are there stay.
+                if index % 2 == 0 || self.slots[index].running.is_some() {
+                    self.step(index)?;
+                }
+            }
+            quiet_rounds = if self.state() == before { quiet_rounds + 1 } else { 0 };
+            if quiet_rounds >= 30 {
+                return Ok(());
+            }
+        }
+        Err("the world never comes to rest".to_owned())
+    }
+
+    /// How far everything has come.
+    fn state(&self) -> (Vec<u64>, Vec<u64>) {
+        let mut ends = Vec::new();
+        let mut committed = Vec::new();
+        for topic in Topic::ALL {
+            for partition in 0..topic.partitions(self.settings.partitions) {
+                let place = TopicPartition { topic, partition };
+                ends.push(self.log.end_offset(place).unwrap_or(0));
+                for role in ROLES {
+                    let offset = self.log.committed(role.group(), &[place]).unwrap_or_default();
+                    committed.extend(offset.into_iter().flatten().map(|offset| offset.offset));
+                }
+            }
+        }
+        (ends, committed)
+    }
+}
