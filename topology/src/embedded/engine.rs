@@ -63,12 +63,18 @@ struct LogSource {
 impl LogSource {
     fn rebalance(&mut self) -> Result<Vec<SourceEvent>, EngineError> {
         let assignment = self.membership.poll_assignment().map_err(classify)?;
-        if self.generation.load(Ordering::Acquire) == assignment.generation {
+        let known_generation = self.generation.load(Ordering::Acquire);
+        if known_generation == assignment.generation {
             return Ok(Vec::new());
         }
         let now: BTreeSet<TopicPartition> = assignment.partitions.into_iter().collect();
-        let revoked: Vec<TopicPartition> = self.assigned.difference(&now).copied().collect();
-        let added: Vec<TopicPartition> = now.difference(&self.assigned).copied().collect();
+        // A partition that we hold in this generation and held in the one before was ours all the time. When we slept
+        // through a generation, another may have had it, worked on it and left again: all we know of it is out of date.
+        let slept = known_generation.checked_add(1).is_some_and(|next| next != assignment.generation);
+        let kept: BTreeSet<TopicPartition> =
+            if slept { BTreeSet::new() } else { self.assigned.intersection(&now).copied().collect() };
+        let revoked: Vec<TopicPartition> = self.assigned.difference(&kept).copied().collect();
+        let added: Vec<TopicPartition> = now.difference(&kept).copied().collect();
         for place in &revoked {
             self.positions.remove(place);
             self.delivering.remove(place);

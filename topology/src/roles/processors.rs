@@ -107,7 +107,6 @@ impl Processors {
     }
 
     /// `/health/live`, `/health/ready` and `/metrics`.
-    #[must_use]
     pub fn router(&self) -> Router {
         let (health, registry) = (self.health.clone(), self.registry.clone());
         let ready = move || {

@@ -2,6 +2,7 @@
 
 mod client;
 mod oracle;
+mod poster;
 mod real_stack;
 mod scenarios;
 mod stack;

@@ -136,11 +136,12 @@ impl Stack {
         self.processes.retain(|(running, _)| *running != role);
     }
 
-    /// SIGTERM, and waits for the end.
-    pub fn stop(&mut self, role: Role) {
-        while let Some(place) = self.processes.iter().position(|(running, _)| *running == role) {
-            self.processes.remove(place).1.stop(STOP_LIMIT);
-        }
+    /// SIGTERM; whether it ended with exit code 0 in time.
+    pub fn terminate(&mut self, role: Role) -> Result<(), String> {
+        let place = self.processes.iter().position(|(running, _)| *running == role).ok_or("the role does not run")?;
+        let (_, mut process) = self.processes.remove(place);
+        let status = process.terminate(STOP_LIMIT)?;
+        if status.success() { Ok(()) } else { Err(format!("{role:?} ended with {status}")) }
     }
 
     pub fn spawn(&mut self, role: Role) {
@@ -214,6 +215,20 @@ impl Stack {
             Ok(clean)
         });
         assert!(outcome.is_ok(), "{last}");
+    }
+
+    /// The process ids of the database that `neonhub up` supervises.
+    pub fn supervised_olap_processes(&self) -> Vec<u32> {
+        let marker = format!("NEONHUB_DATA_DIR={}", self.setting("NEONHUB_DATA_DIR"));
+        let contains = |file: PathBuf, wanted: &str| {
+            std::fs::read(file).is_ok_and(|bytes| bytes.split(|byte| *byte == 0).any(|part| part == wanted.as_bytes()))
+        };
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        processes
+            .filter(|entry| contains(entry.path().join("cmdline"), "--supervised"))
+            .filter(|entry| contains(entry.path().join("environ"), &marker))
+            .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
+            .collect()
     }
 
     pub fn setting(&self, name: &str) -> String {

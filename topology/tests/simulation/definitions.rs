@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use neonhub_schemas::Topic;
 use neonhub_schemas::control::DefinitionRecord;
 use neonhub_schemas::event::{Kind, Source};
 use neonhub_schemas::metric::DefinitionText;
 use neonhub_schemas::record::{Headers, NewRecord};
-use neonhub_schemas::Topic;
 
 use crate::oracle::Gain;
 use crate::rng::Rng;
@@ -89,12 +89,7 @@ pub struct Sayings {
 
 impl Sayings {
     /// A new, changed, repeated or deleted definition.
-    pub fn next_record(
-        &mut self,
-        rng: &mut Rng,
-        now_ms: i64,
-        stood: BTreeMap<(Source, u32), (u64, u64)>,
-    ) -> NewRecord {
+    pub fn next_record(&mut self, rng: &mut Rng, now_ms: i64, stood: BTreeMap<(Source, u32), (u64, u64)>) -> NewRecord {
         let workspace = *rng.pick(&["acme", "acme", "globex"]);
         let name = *rng.pick(&["own_a", "own_b"]);
         let newest = self.said.iter().filter(|said| said.workspace == workspace && said.name == name);

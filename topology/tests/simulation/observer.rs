@@ -7,10 +7,18 @@ use neonhub_schemas::topics::Topic;
 use neonhub_schemas::window::WindowUpsert;
 use neonhub_topology::embedded::log::{Log, LogError};
 
+/// The newest word on an epoch of a window.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    revision: u64,
+    is_final: bool,
+    is_evicted: bool,
+}
+
 pub struct Observer {
     positions: Vec<u64>,
-    /// Record key (it ends in the epoch) → newest revision and whether it was final.
-    newest: BTreeMap<String, (u64, bool)>,
+    /// By record key, which ends in the epoch.
+    newest: BTreeMap<String, Seen>,
     pub upserts: u64,
     pub tombstones: u64,
 }
@@ -28,7 +36,8 @@ impl Observer {
                 if position >= log.end_offset(place).map_err(|error| error.to_string())? {
                     break;
                 }
-                let fetched = log.read(place, position, 10_000, 1 << 24).map_err(|error: LogError| error.to_string())?;
+                let fetched =
+                    log.read(place, position, 10_000, 1 << 24).map_err(|error: LogError| error.to_string())?;
                 for record in fetched.records {
                     self.take(&record)?;
                 }
@@ -42,19 +51,21 @@ impl Observer {
         let key = String::from_utf8_lossy(&record.key).into_owned();
         let Some(value) = &record.value else {
             self.tombstones += 1;
-            return match self.newest.get(&key) {
-                Some((_, true)) => Ok(()),
+            return match self.newest.get_mut(&key) {
+                Some(seen) if seen.is_final && !seen.is_evicted => {
+                    seen.is_evicted = true;
+                    Ok(())
+                }
                 other => Err(format!("{key} was evicted as {other:?}")),
             };
         };
         self.upserts += 1;
         let upsert: WindowUpsert = serde_json::from_slice(value).map_err(|error| error.to_string())?;
-        let next = (upsert.revision, upsert.r#final);
+        let next = Seen { revision: upsert.revision, is_final: upsert.r#final, is_evicted: false };
         match self.newest.insert(key.clone(), next) {
-            Some((revision, _)) if upsert.revision <= revision => {
-                Err(format!("{key}: revision {revision} is followed by {}", upsert.revision))
-            }
-            Some((_, true)) if !upsert.r#final => Err(format!("{key} was final and is not any more")),
+            Some(seen) if seen.is_evicted => Err(format!("{key} was evicted and is written again")),
+            Some(seen) if seen.revision >= next.revision => Err(format!("{key}: {seen:?} is followed by {next:?}")),
+            Some(seen) if seen.is_final && !next.is_final => Err(format!("{key} was final and is not any more")),
             _ => Ok(()),
         }
     }

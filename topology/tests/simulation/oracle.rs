@@ -47,7 +47,15 @@ impl Oracle {
         Self { zone, cells: BTreeMap::new() }
     }
 
-    pub fn add(&mut self, workspace: &str, metric: &str, series: u64, dimensions: &[(&str, Option<&str>)], at_ms: i64, gain: &Gain) {
+    pub fn add(
+        &mut self,
+        workspace: &str,
+        metric: &str,
+        series: u64,
+        dimensions: &[(&str, Option<&str>)],
+        at_ms: i64,
+        gain: &Gain,
+    ) {
         for grain in 1..=6 {
             let (start_s, end_s) = self.zone.window(grain, at_ms.div_euclid(60_000) * 60);
             let place = Place {

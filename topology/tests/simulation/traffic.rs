@@ -64,7 +64,8 @@ impl Posted {
     fn envelope(&self) -> Envelope<'_> {
         let is_campaign = Kind::CAMPAIGN.contains(&self.kind);
         let mut properties = Vec::new();
-        let texts = [("channel", self.channel), ("policy", self.policy), ("path", self.path), ("country", self.country)];
+        let texts =
+            [("channel", self.channel), ("policy", self.policy), ("path", self.path), ("country", self.country)];
         for (name, value) in texts {
             properties.extend(value.map(|value| format!("\"{name}\":\"{value}\"")));
         }
@@ -114,7 +115,15 @@ pub struct Traffic {
 
 impl Traffic {
     pub fn new(rng: Rng) -> Self {
-        Self { rng, made: 0, counted: Vec::new(), accepted_ms: BTreeMap::new(), retries: 0, undecodable: 0, wrong_topic: 0 }
+        Self {
+            rng,
+            made: 0,
+            counted: Vec::new(),
+            accepted_ms: BTreeMap::new(),
+            retries: 0,
+            undecodable: 0,
+            wrong_topic: 0,
+        }
     }
 
     /// A few records that arrive together now.

@@ -137,13 +137,16 @@ impl World {
     pub fn new(seed: u64, sabotage: Sabotage) -> Self {
         let mut rng = Rng::new(seed);
         let settings = Settings::of(seed, &mut rng);
-        let options =
-            LogOptions { partitions: settings.partitions, compaction_min_dirty_records: 1, ..LogOptions::for_testing() };
+        let options = LogOptions {
+            partitions: settings.partitions,
+            compaction_min_dirty_records: 1,
+            ..LogOptions::for_testing()
+        };
         let log = Log::over(Arc::new(MemoryStore::new()), options, CommitMode::Inline).unwrap();
         let faults = Faults { rng: rng.fork(), sabotage, commit_per_mille: 0, insert_per_mille: 0 };
-        let slots = ROLES.into_iter().flat_map(|role| {
-            (0..2).map(move |number| Slot { role, name: format!("sim-{number}"), running: None })
-        });
+        let slots = ROLES
+            .into_iter()
+            .flat_map(|role| (0..2).map(move |number| Slot { role, name: format!("sim-{number}"), running: None }));
         Self {
             settings,
             traffic: Traffic::new(rng.fork()),
@@ -332,13 +335,15 @@ impl World {
         for source in Source::ALL {
             for partition in 0..self.settings.partitions {
                 let place = TopicPartition { topic: source.events_topic(), partition };
-                let committed = self.log.committed(Role::Partial.group(), &[place]).map_err(|error| error.to_string())?;
+                let committed =
+                    self.log.committed(Role::Partial.group(), &[place]).map_err(|error| error.to_string())?;
                 let committed = committed[0].as_ref().map_or(0, |committed| committed.offset);
                 let end = self.log.end_offset(place).map_err(|error| error.to_string())?;
                 stood.insert((source, partition), (committed, end));
             }
         }
-        let record = self.sayings.next_record(&mut self.rng, self.now_ms(), stood);
+        let now_ms = self.now_ms();
+        let record = self.sayings.next_record(&mut self.rng, now_ms, stood);
         self.log.append(vec![record]).map(drop).map_err(|error| error.to_string())
     }
 

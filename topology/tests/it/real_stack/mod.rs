@@ -83,7 +83,7 @@ fn jar_folder(folder_name: &str) -> Result<PathBuf, String> {
     clippy::disallowed_methods,
     reason = "the tests are the shell here: they find what the set-up scripts fetched"
 )]
-fn cache_folder() -> Result<PathBuf, String> {
+pub fn cache_folder() -> Result<PathBuf, String> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("NEONHUB_CACHE_DIR")
         .or_else(|| set("XDG_CACHE_HOME").map(|folder| folder.join("neonhub")))

@@ -85,11 +85,16 @@ impl ServerProcess {
 
     /// SIGTERM, and SIGKILL when it has not ended within `limit`.
     pub fn stop(mut self, limit: Duration) {
+        let _ = self.terminate(limit);
+    }
+
+    /// SIGTERM; how it ended, or an error when it has not within `limit`.
+    pub fn terminate(&mut self, limit: Duration) -> Result<ExitStatus, String> {
         if let Some(orders) = &mut self.shell.stdin {
             // The pipe is broken only if the server has ended already.
             let _ = orders.write_all(b"stop\n");
         }
-        let _ = self.wait_until_ended(limit);
+        self.wait_until_ended(limit)
     }
 
     fn exit_status(&mut self) -> Result<Option<ExitStatus>, String> {

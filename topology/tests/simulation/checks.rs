@@ -1,0 +1,322 @@
+//! What must hold when everything is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use neonhub_processors::landing::{EventRow, WindowRow};
+use neonhub_schemas::codec::header;
+use neonhub_schemas::control::Activation;
+use neonhub_schemas::event::Source;
+use neonhub_schemas::record::{Record, TopicPartition};
+use neonhub_schemas::sketch::HyperLogLog;
+use neonhub_schemas::topics::Topic;
+use neonhub_schemas::window::Aggregate;
+
+use crate::oracle::{Cell, Oracle, Place, without_dimensions};
+use crate::tables::Stored;
+use crate::traffic::Posted;
+use crate::world::World;
+
+type Identity = (Topic, &'static str, String, String);
+/// Source, partition, offset.
+type Spot = (i8, u32, u64);
+
+/// What was posted, and the session that refine put it into (only refine knows the order of arrival).
+struct Refined<'a> {
+    posted: &'a Posted,
+    session_id: String,
+}
+
+macro_rules! ensure {
+    ($holds:expr, $($text:tt)*) => {
+        if !$holds {
+            return Err(format!($($text)*));
+        }
+    };
+}
+
+pub fn check(world: &World) -> Result<(), String> {
+    let stored = &*world.stored.lock().map_err(|error| error.to_string())?;
+    ensure!(stored.violations.is_empty(), "{:?}", stored.violations);
+    let refined = each_message_is_refined_once(world)?;
+    events_are_landed_once(stored, &refined)?;
+    dead_letters_are_those_expected(world, stored, &refined)?;
+    let mut oracle = Oracle::new(world.settings.zone);
+    for Refined { posted, session_id } in refined.values() {
+        oracle.count_built_in(posted);
+        oracle.count_session(posted, session_id);
+    }
+    let ranges = definitions_take_effect_in_time(world, stored)?;
+    count_definitions(world, &refined, &ranges, &mut oracle);
+    windows_are_exact(world, stored, oracle.cells)
+}
+
+fn number_of(source: Source) -> i8 {
+    match source {
+        Source::Behavior => 1,
+        Source::Campaign => 2,
+        Source::Integration => 3,
+    }
+}
+
+fn read_whole(world: &World, topic: Topic) -> Result<Vec<Record>, String> {
+    let mut records = Vec::new();
+    for partition in 0..topic.partitions(world.settings.partitions) {
+        let place = TopicPartition { topic, partition };
+        let mut next = world.log.start_offset(place).map_err(|error| error.to_string())?;
+        while next < world.log.end_offset(place).map_err(|error| error.to_string())? {
+            let fetched = world.log.read(place, next, 10_000, 1 << 24).map_err(|error| error.to_string())?;
+            records.extend(fetched.records);
+            next = fetched.next_offset;
+        }
+    }
+    Ok(records)
+}
+
+fn each_message_is_refined_once(world: &World) -> Result<BTreeMap<Spot, Refined<'_>>, String> {
+    let mut expected: BTreeMap<Identity, Vec<&Posted>> = BTreeMap::new();
+    for posted in &world.traffic.counted {
+        expected.entry(posted.identity()).or_default().push(posted);
+    }
+    let mut refined = BTreeMap::new();
+    for source in Source::ALL {
+        for record in read_whole(world, source.events_topic())? {
+            let Some(message_id) = record.headers.get(header::MESSAGE_ID) else { continue };
+            let key = String::from_utf8_lossy(&record.key).into_owned();
+            let (workspace, actor) = key.split_once('|').ok_or_else(|| format!("key {key}"))?;
+            let workspace = if workspace == "acme" { "acme" } else { "globex" };
+            let message_id = String::from_utf8_lossy(message_id).into_owned();
+            let identity = (source.raw_topic(), workspace, actor.to_owned(), message_id);
+            let posted = expected.get_mut(&identity).and_then(Vec::pop);
+            let posted = posted.ok_or_else(|| format!("{identity:?} is refined once too often"))?;
+            let session = record.headers.get(header::SESSION).map_or(&[][..], |session| session);
+            let session = String::from_utf8_lossy(session);
+            let session_id = session.rsplit_once('@').map_or("", |(id, _)| id).to_owned();
+            ensure!(session_id.is_empty() == (source != Source::Behavior), "session {session} of {posted:?}");
+            refined.insert((number_of(source), record.partition, record.offset), Refined { posted, session_id });
+        }
+    }
+    let lost: Vec<_> =
+        expected.into_iter().filter(|(_, left)| !left.is_empty()).map(|(identity, _)| identity).collect();
+    ensure!(lost.is_empty(), "never refined: {lost:?}");
+    Ok(refined)
+}
+
+fn events_are_landed_once(stored: &Stored, refined: &BTreeMap<Spot, Refined<'_>>) -> Result<(), String> {
+    let mut landed = BTreeSet::new();
+    for row in &stored.events {
+        let spot = (row.source, row.partition, row.offset);
+        ensure!(landed.insert(spot), "{spot:?} is landed twice");
+        let Refined { posted, session_id } =
+            refined.get(&spot).ok_or_else(|| format!("{spot:?} is landed and was never there"))?;
+        ensure!(is_row_of(row, posted) && row.session_id == *session_id, "{row:?} is landed for {posted:?}");
+    }
+    let mut due = refined.iter().filter(|(_, event)| !event.posted.is_refused);
+    let lost = due.find(|(spot, _)| !landed.contains(*spot));
+    ensure!(lost.is_none(), "never landed: {:?}", lost.map(|(spot, _)| spot));
+    Ok(())
+}
+
+fn is_row_of(row: &EventRow, posted: &Posted) -> bool {
+    row.workspace == posted.workspace
+        && row.message_id == posted.message_id
+        && row.kind == posted.kind.as_str()
+        && row.name == posted.name
+        && row.timestamp == posted.timestamp_ms
+        && row.value == posted.value
+        && row.campaign == posted.campaign.unwrap_or_default()
+        && !posted.is_refused
+}
+
+fn dead_letters_are_those_expected(
+    world: &World,
+    stored: &Stored,
+    refined: &BTreeMap<Spot, Refined<'_>>,
+) -> Result<(), String> {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut places = BTreeSet::new();
+    for row in &stored.dead_letters {
+        let is_new = places.insert((row.reason.as_str(), row.place.as_str(), row.partition, row.offset));
+        ensure!(is_new, "a dead letter twice: {row:?}");
+        *counts.entry(row.reason.as_str()).or_default() += 1;
+    }
+    let refused = refined.values().filter(|event| event.posted.is_refused).count() as u64;
+    let expected = [
+        ("refused_by_clickhouse", refused),
+        ("undecodable", world.traffic.undecodable),
+        ("wrong_topic", world.traffic.wrong_topic),
+    ];
+    let expected: BTreeMap<&str, u64> = expected.into_iter().filter(|(_, count)| *count > 0).collect();
+    ensure!(counts == expected, "dead letters are {counts:?}, expected {expected:?}");
+    Ok(())
+}
+
+/// Workspace, metric, series.
+type Series = (String, String, u64);
+
+/// From which offset to which each series counts, by source and partition.
+fn definitions_take_effect_in_time(
+    world: &World,
+    stored: &Stored,
+) -> Result<BTreeMap<(Series, i8, u32), (u64, u64)>, String> {
+    let mut ranges: BTreeMap<(Series, i8, u32), (u64, u64)> = BTreeMap::new();
+    for record in read_whole(world, Topic::MetricsActivations)? {
+        let value = record.value.as_deref().ok_or("a tombstone on metrics.activations")?;
+        let activation: Activation = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+        let series = (activation.workspace, activation.metric, activation.series);
+        let place = (series, number_of(activation.source), activation.partition);
+        let next = (activation.from_offset, activation.until_offset.unwrap_or(u64::MAX));
+        let known = ranges.insert(place.clone(), next);
+        let goes_on = known.is_none_or(|known| known.0 == next.0 && known.1 == u64::MAX && next.1 < u64::MAX);
+        ensure!(goes_on, "{place:?} counted {known:?} and then {next:?}");
+    }
+    for row in &stored.activations {
+        let place = ((row.workspace.clone(), row.metric.clone(), row.series), row.source, row.partition);
+        let known = ranges.get(&place).ok_or_else(|| format!("{place:?} is landed and was never there"))?;
+        ensure!(row.from_offset == known.0, "{place:?} is landed from {}, not {}", row.from_offset, known.0);
+    }
+    for said in &world.sayings.said {
+        let series = (said.workspace.to_owned(), said.name.to_owned(), said.revision);
+        let later = world.sayings.said.iter().find(|later| {
+            (later.workspace, later.name, later.revision) == (said.workspace, said.name, said.revision + 1)
+        });
+        let Some(variant) = said.variant else { continue };
+        for ((source, partition), (committed, end)) in &said.stood {
+            if *source != variant.source() {
+                continue;
+            }
+            let range = ranges.get(&(series.clone(), number_of(*source), *partition)).copied();
+            // A partition in which nothing happened between two words on a definition never heard of the first.
+            let Some((from, until)) = range else {
+                let passed_over = later.is_some_and(|later| later.stood[&(*source, *partition)].0 <= *end)
+                    || world.log.end_offset(TopicPartition { topic: source.events_topic(), partition: *partition })
+                        == Ok(*end);
+                ensure!(passed_over, "{series:?} never counted in {source:?}/{partition}");
+                continue;
+            };
+            ensure!(
+                (*committed..=*end).contains(&from),
+                "{series:?} counts from {from}, not within {committed}..={end}"
+            );
+            match later {
+                None => ensure!(until == u64::MAX, "{series:?} ends at {until} for no reason"),
+                Some(later) => {
+                    let (committed, end) = later.stood[&(*source, *partition)];
+                    let at_end = until == u64::MAX
+                        && world.log.end_offset(TopicPartition { topic: source.events_topic(), partition: *partition })
+                            == Ok(end);
+                    ensure!(
+                        at_end || (committed..=end).contains(&until),
+                        "{series:?} counts until {until}, not within {committed}..={end}"
+                    );
+                }
+            }
+        }
+    }
+    Ok(ranges)
+}
+
+fn count_definitions(
+    world: &World,
+    refined: &BTreeMap<Spot, Refined<'_>>,
+    ranges: &BTreeMap<(Series, i8, u32), (u64, u64)>,
+    oracle: &mut Oracle,
+) {
+    for said in &world.sayings.said {
+        let Some(variant) = said.variant else { continue };
+        let series = (said.workspace.to_owned(), said.name.to_owned(), said.revision);
+        for ((source, partition, offset), Refined { posted: event, .. }) in refined {
+            let range = ranges.get(&(series.clone(), *source, *partition));
+            let counts = range.is_some_and(|(from, until)| (*from..*until).contains(offset));
+            if !counts || event.workspace != said.workspace {
+                continue;
+            }
+            if let Some((dimensions, gain)) = variant.gain(event) {
+                oracle.add(said.workspace, said.name, said.revision, &dimensions, event.timestamp_ms, &gain);
+            }
+        }
+    }
+}
+
+fn windows_are_exact(world: &World, stored: &Stored, expected: BTreeMap<Place, Cell>) -> Result<(), String> {
+    let mut revisions: BTreeMap<(Place, &str), BTreeMap<u64, &WindowRow>> = BTreeMap::new();
+    for row in &stored.windows {
+        let zone = world.settings.zone.name_for(row.grain);
+        ensure!(row.zone == zone, "zone {} in {row:?}", row.zone);
+        let place = Place {
+            workspace: row.workspace.clone(),
+            metric: row.metric.clone(),
+            series: row.series,
+            dimensions: row.dimensions.clone(),
+            grain: row.grain,
+            start_s: i64::from(row.window_start),
+        };
+        let twice = revisions.entry((place, row.epoch.as_str())).or_default().insert(row.revision, row);
+        ensure!(twice.is_none(), "a revision is landed twice: {row:?}");
+    }
+    ensure!(
+        stored.windows.len() as u64 == world.observer.upserts,
+        "{} upserts were written, {} landed",
+        world.observer.upserts,
+        stored.windows.len()
+    );
+    let mut merged: BTreeMap<Place, (i64, Aggregate)> = BTreeMap::new();
+    let is_capped = world.settings.is_capped;
+    for ((place, _), by_revision) in revisions {
+        let Some(row) = by_revision.into_values().next_back() else { continue };
+        let place = if is_capped { Place { dimensions: BTreeMap::new(), ..place } } else { place };
+        let (end_s, whole) = merged.entry(place).or_default();
+        *end_s = i64::from(row.window_end);
+        whole.merge(&aggregate_of(row)?).map_err(|error| error.to_string())?;
+    }
+    let expected = if is_capped { without_dimensions(expected) } else { expected };
+    let mut wrong = Vec::new();
+    for (place, (end_s, whole)) in &merged {
+        match expected.get(place) {
+            None => wrong.push(format!("{place:?} is no window of any event")),
+            Some(cell) if !is_equal(cell, *end_s, whole) => {
+                wrong.push(format!("{place:?}: expected {cell:?}, found end {end_s} {}", brief(whole)));
+            }
+            Some(_) => {}
+        }
+    }
+    let missing = expected.keys().filter(|place| !merged.contains_key(*place));
+    wrong.extend(missing.map(|place| format!("{place:?} is missing")));
+    ensure!(
+        wrong.is_empty(),
+        "{} of {} windows are wrong: {}",
+        wrong.len(),
+        expected.len(),
+        wrong[..wrong.len().min(4)].join("\n  ")
+    );
+    Ok(())
+}
+
+fn aggregate_of(row: &WindowRow) -> Result<Aggregate, String> {
+    let micros = neonhub_schemas::Micros::from_raw;
+    let distinct = if row.distinct.is_empty() {
+        None
+    } else {
+        Some(Box::new(HyperLogLog::from_bytes(&row.distinct).map_err(|error| error.to_string())?))
+    };
+    Ok(Aggregate {
+        count: row.count,
+        sum: micros(row.sum),
+        range: row.min.map(micros).zip(row.max.map(micros)),
+        distinct,
+        distribution: None,
+    })
+}
+
+fn is_equal(cell: &Cell, end_s: i64, whole: &Aggregate) -> bool {
+    cell.end_s == end_s
+        && cell.count == whole.count
+        && cell.sum == whole.sum.raw()
+        && cell.min == whole.min().map(neonhub_schemas::Micros::raw)
+        && cell.max == whole.max().map(neonhub_schemas::Micros::raw)
+        && cell.distinct.len() as u64 == whole.distinct.as_ref().map_or(0, |sketch| sketch.estimate())
+}
+
+fn brief(whole: &Aggregate) -> String {
+    let distinct = whole.distinct.as_ref().map_or(0, |sketch| sketch.estimate());
+    format!("count {} sum {} range {:?} distinct {distinct}", whole.count, whole.sum, whole.range)
+}
