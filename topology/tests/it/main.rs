@@ -5,6 +5,7 @@ mod oracle;
 mod poster;
 mod real_stack;
 mod scenarios;
+mod sse_client;
 mod stack;
 
 /// Every scenario is one line here.

@@ -8,6 +8,7 @@ mod checks;
 mod civil;
 mod definitions;
 mod faults;
+mod handover;
 mod observer;
 mod oracle;
 mod rng;

@@ -1,53 +1,89 @@
-//! Watches `metrics.windows` like a live client: every upsert, in order, before compaction takes it.
+//! Watches the log like a live client: every upsert, event and activation, in order, before retention or compaction
+//! takes it.
 
 use std::collections::BTreeMap;
 
+use neonhub_schemas::codec::header;
+use neonhub_schemas::event::Source;
 use neonhub_schemas::record::{Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
 use neonhub_schemas::window::WindowUpsert;
-use neonhub_topology::embedded::log::{Log, LogError};
+use neonhub_topology::embedded::log::Log;
+
+use crate::traffic::Traffic;
+
+/// How far behind the newest event the watermark stays (the default of `PartialConfig`).
+pub const OUT_OF_ORDERNESS_MS: i64 = 30_000;
+
+const WATCHED: [Topic; 6] = [
+    Topic::RawBehavior,
+    Topic::EventsBehavior,
+    Topic::EventsCampaign,
+    Topic::EventsIntegration,
+    Topic::MetricsWindows,
+    Topic::MetricsActivations,
+];
 
 /// The newest word on an epoch of a window.
 #[derive(Clone, Copy, Debug)]
-struct Seen {
+pub struct Seen {
     revision: u64,
-    is_final: bool,
+    pub source: Source,
+    pub end_s: i64,
+    pub is_final: bool,
     is_evicted: bool,
 }
 
 pub struct Observer {
-    positions: Vec<u64>,
+    positions: BTreeMap<TopicPartition, u64>,
     /// By record key, which ends in the epoch.
-    newest: BTreeMap<String, Seen>,
+    pub newest: BTreeMap<String, Seen>,
     pub upserts: u64,
     pub tombstones: u64,
+    /// Behaviour as accepted, by partition, in order: what refine saw.
+    pub raw_behavior: BTreeMap<u32, Vec<Record>>,
+    pub events: Vec<Record>,
+    pub activations: Vec<Record>,
 }
 
 impl Observer {
     pub fn new(partitions: u32) -> Self {
-        Self { positions: vec![0; partitions as usize], newest: BTreeMap::new(), upserts: 0, tombstones: 0 }
+        let places = WATCHED.into_iter().flat_map(|topic| {
+            (0..topic.partitions(partitions)).map(move |partition| (TopicPartition { topic, partition }, 0))
+        });
+        Self {
+            positions: places.collect(),
+            newest: BTreeMap::new(),
+            upserts: 0,
+            tombstones: 0,
+            raw_behavior: BTreeMap::new(),
+            events: Vec::new(),
+            activations: Vec::new(),
+        }
     }
 
-    pub fn look(&mut self, log: &Log) -> Result<(), String> {
-        for partition in 0..u32::try_from(self.positions.len()).unwrap_or(0) {
-            let place = TopicPartition { topic: Topic::MetricsWindows, partition };
-            loop {
-                let position = self.positions[partition as usize];
-                if position >= log.end_offset(place).map_err(|error| error.to_string())? {
-                    break;
-                }
-                let fetched =
-                    log.read(place, position, 10_000, 1 << 24).map_err(|error: LogError| error.to_string())?;
-                for record in fetched.records {
-                    self.take(&record)?;
-                }
-                self.positions[partition as usize] = fetched.next_offset;
+    pub fn look(&mut self, log: &Log, traffic: &Traffic) -> Result<(), String> {
+        let mut news = Vec::new();
+        for (place, position) in &mut self.positions {
+            while *position < log.end_offset(*place).map_err(|error| error.to_string())? {
+                let fetched = log.read(*place, *position, 10_000, 1 << 24).map_err(|error| error.to_string())?;
+                news.extend(fetched.records);
+                *position = fetched.next_offset;
+            }
+        }
+        for record in news {
+            match record.topic {
+                Topic::MetricsWindows => self.take_window(&record, traffic)?,
+                Topic::MetricsActivations => self.activations.push(record),
+                Topic::RawBehavior => self.raw_behavior.entry(record.partition).or_default().push(record),
+                _ if record.headers.get(header::TYPE).is_some() => {}
+                _ => self.events.push(record),
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, record: &Record) -> Result<(), String> {
+    fn take_window(&mut self, record: &Record, traffic: &Traffic) -> Result<(), String> {
         let key = String::from_utf8_lossy(&record.key).into_owned();
         let Some(value) = &record.value else {
             self.tombstones += 1;
@@ -61,7 +97,17 @@ impl Observer {
         };
         self.upserts += 1;
         let upsert: WindowUpsert = serde_json::from_slice(value).map_err(|error| error.to_string())?;
-        let next = Seen { revision: upsert.revision, is_final: upsert.r#final, is_evicted: false };
+        let next = Seen {
+            revision: upsert.revision,
+            source: upsert.source,
+            end_s: upsert.window_end,
+            is_final: upsert.r#final,
+            is_evicted: false,
+        };
+        let newest_event_ms = traffic.newest_ms.get(&next.source).copied().unwrap_or(i64::MIN);
+        if next.is_final && next.end_s * 1_000 + OUT_OF_ORDERNESS_MS > newest_event_ms {
+            return Err(format!("{key} is final, but the newest event is of {newest_event_ms}: {next:?}"));
+        }
         match self.newest.insert(key.clone(), next) {
             Some(seen) if seen.is_evicted => Err(format!("{key} was evicted and is written again")),
             Some(seen) if seen.revision >= next.revision => Err(format!("{key}: {seen:?} is followed by {next:?}")),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use neonhub_schemas::codec::header;
-use neonhub_schemas::event::{Envelope, Kind};
+use neonhub_schemas::event::{Envelope, Kind, Source};
 use neonhub_schemas::record::{Headers, NewRecord};
 use neonhub_schemas::{Micros, Topic};
 
@@ -108,6 +108,8 @@ pub struct Traffic {
     /// Everything posted, for retries: index into `counted`, which is what it repeats.
     pub counted: Vec<Posted>,
     accepted_ms: BTreeMap<(Topic, &'static str, String, String), i64>,
+    /// The newest event of each source.
+    pub newest_ms: BTreeMap<Source, i64>,
     pub retries: u64,
     pub undecodable: u64,
     pub wrong_topic: u64,
@@ -120,6 +122,7 @@ impl Traffic {
             made: 0,
             counted: Vec::new(),
             accepted_ms: BTreeMap::new(),
+            newest_ms: BTreeMap::new(),
             retries: 0,
             undecodable: 0,
             wrong_topic: 0,
@@ -144,6 +147,8 @@ impl Traffic {
 
     fn fresh(&mut self, received_ms: i64) -> NewRecord {
         let posted = self.make(received_ms);
+        let newest_ms = self.newest_ms.entry(posted.kind.source()).or_insert(i64::MIN);
+        *newest_ms = posted.timestamp_ms.max(*newest_ms);
         self.accepted_ms.insert(posted.identity(), received_ms);
         let record = posted.envelope().to_raw_record();
         self.counted.push(posted);

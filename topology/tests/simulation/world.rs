@@ -119,6 +119,7 @@ impl Settings {
 pub struct World {
     pub settings: Settings,
     pub log: Log,
+    store: Arc<MemoryStore>,
     pub traffic: Traffic,
     pub sayings: Sayings,
     pub observer: Observer,
@@ -133,16 +134,17 @@ pub struct World {
     metrics: EngineMetrics,
 }
 
+fn open_log(store: &Arc<MemoryStore>, partitions: u32) -> Log {
+    let options = LogOptions { partitions, compaction_min_dirty_records: 1, ..LogOptions::for_testing() };
+    Log::over(store.clone(), options, CommitMode::Inline).unwrap()
+}
+
 impl World {
     pub fn new(seed: u64, sabotage: Sabotage) -> Self {
         let mut rng = Rng::new(seed);
         let settings = Settings::of(seed, &mut rng);
-        let options = LogOptions {
-            partitions: settings.partitions,
-            compaction_min_dirty_records: 1,
-            ..LogOptions::for_testing()
-        };
-        let log = Log::over(Arc::new(MemoryStore::new()), options, CommitMode::Inline).unwrap();
+        let store = Arc::new(MemoryStore::new());
+        let log = open_log(&store, settings.partitions);
         let faults = Faults { rng: rng.fork(), sabotage, commit_per_mille: 0, insert_per_mille: 0 };
         let slots = ROLES
             .into_iter()
@@ -161,6 +163,7 @@ impl World {
             metrics: EngineMetrics::register(&Registry::new()).unwrap(),
             rng,
             log,
+            store,
         }
     }
 
@@ -185,7 +188,7 @@ impl World {
             self.set_faults(0, 0);
             self.settle()?;
             if phase < phases {
-                let jump_ms = *self.rng.pick(&[1, 20, 90, 300, 30 * 60]) * MINUTE;
+                let jump_ms = *self.rng.pick(&[1, 20, 90, 300, 30 * 60, 8 * 24 * 60]) * MINUTE;
                 self.advance(jump_ms);
                 self.maintain()?;
             }
@@ -211,12 +214,15 @@ impl World {
         let advance_ms = match self.rng.below(200) {
             0 => self.rng.between(1, 8) * MINUTE,
             1..=5 => self.rng.between(1_000, 30_000),
+            // Somebody sets the clock.
+            6 => self.rng.between(-3_000, 0),
             _ => self.rng.between(0, 300),
         };
         self.advance(advance_ms);
         let index = usize::try_from(self.rng.below(self.slots.len() as u64)).unwrap_or(0);
         match self.rng.below(1_000) {
-            0..=14 => self.crash(index),
+            0 => self.restart_process()?,
+            1..=14 => self.crash(index),
             15..=24 => self.bury_alive(index),
             25..=29 => self.leave(index),
             30..=44 => self.step_zombie()?,
@@ -243,7 +249,7 @@ impl World {
             self.crash(index);
             self.fatal(&error)?;
         }
-        self.observer.look(&self.log)
+        self.observer.look(&self.log, &self.traffic)
     }
 
     fn fatal(&self, error: &EngineError) -> Result<(), String> {
@@ -300,6 +306,14 @@ impl World {
         self.crashes += u64::from(self.slots[index].running.take().is_some());
     }
 
+    /// Everything dies at once; only what the log has stored is left.
+    fn restart_process(&mut self) -> Result<(), String> {
+        (0..self.slots.len()).for_each(|index| self.crash(index));
+        self.zombies.clear();
+        self.log = open_log(&self.store, self.settings.partitions);
+        self.observer.look(&self.log, &self.traffic)
+    }
+
     /// The process is thought dead: another takes its slot, while it may go on for a while.
     fn bury_alive(&mut self, index: usize) {
         self.crashes += 1;
@@ -327,7 +341,7 @@ impl World {
         if outcome.is_err() || self.rng.chance(200) {
             drop(self.zombies.swap_remove(index));
         }
-        self.observer.look(&self.log)
+        self.observer.look(&self.log, &self.traffic)
     }
 
     fn say_definition(&mut self) -> Result<(), String> {
@@ -348,7 +362,7 @@ impl World {
     }
 
     fn maintain(&mut self) -> Result<(), String> {
-        self.observer.look(&self.log)?;
+        self.observer.look(&self.log, &self.traffic)?;
         while self.log.maintain(self.now_ms()).map_err(|error| error.to_string())?.more {}
         Ok(())
     }
@@ -367,6 +381,7 @@ impl World {
             }
             quiet_rounds = if self.state() == before { quiet_rounds + 1 } else { 0 };
             if quiet_rounds >= 30 {
+                eprintln!("DEBUG settled: counted {} seen {} now {}", self.traffic.counted.len(), self.observer.events.len(), self.now_ms());
                 return Ok(());
             }
         }

@@ -80,14 +80,19 @@ fn post(client: &Client, events: &[AdEvent]) {
 
 /// Waits until the windows of every grain hold all events of the range: those of longer ones come seconds later.
 fn wait_until_counted(client: &Client, events: &[AdEvent], (from, to): (&str, &str)) {
-    let (first, end): (Timestamp, Timestamp) = (from.parse().unwrap(), to.parse().unwrap());
-    let expected = events.iter().filter(|event| !event.is_click && first <= event.at && event.at < end).count();
+    let expected = [false, true].map(|is_click| sum_of(events, is_click, from, to));
     for grain in GRAINS {
-        let query = json!({ "metrics": ["impressions"], "grain": grain, "from": from, "to": to });
+        let query = json!({ "metrics": ["impressions", "clicks"], "grain": grain, "from": from, "to": to });
         client.wait_for_rows(&query, |rows| {
-            rows.iter().filter_map(|row| row["impressions"].as_u64()).sum::<u64>() == expected as u64
+            let sum = |metric: &str| rows.iter().filter_map(|row| row[metric].as_u64()).sum::<u64>();
+            [sum("impressions"), sum("clicks")] == expected
         });
     }
+}
+
+fn sum_of(events: &[AdEvent], is_click: bool, from: &str, to: &str) -> u64 {
+    let (from, to): (Timestamp, Timestamp) = (from.parse().unwrap(), to.parse().unwrap());
+    events.iter().filter(|event| event.is_click == is_click && from <= event.at && event.at < to).count() as u64
 }
 
 /// Returns the grain of the stored windows that the answer was made of.
