@@ -15,7 +15,7 @@ pub use outputs::Outputs;
 pub use ports::{CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent};
 pub use stage::{Restore, Stage};
 pub use telemetry::EngineMetrics;
-pub use worker::{Progress, Worker, WorkerConfig};
+pub use worker::{OBSERVE_MS, Progress, Worker, WorkerConfig};
 
 use std::sync::Arc;
 

@@ -56,6 +56,11 @@ pub trait Source: Send {
     /// # Errors
     /// The log is away or we are fenced.
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), EngineError>;
+
+    /// Records of our partitions that are not delivered yet, as far as is known without asking the log.
+    fn lag(&mut self) -> Vec<(TopicPartition, u64)> {
+        Vec::new()
+    }
 }
 
 /// What is committed together: all of it or nothing.

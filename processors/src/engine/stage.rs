@@ -56,6 +56,11 @@ pub trait Stage: Send {
         out: &mut Outputs,
     ) -> Option<CommittedOffset>;
 
+    /// How far event time has come in the task's input, in milliseconds since the Unix epoch; for the gauge.
+    fn watermark_ms(&self, _task: &Self::Task) -> Option<i64> {
+        None
+    }
+
     /// Entries and bytes of state, for gauges.
     fn state_size(&self, _task: &Self::Task) -> (usize, usize) {
         (0, 0)

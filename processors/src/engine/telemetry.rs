@@ -1,5 +1,6 @@
 //! Prometheus metrics of the engine, by processor.
 
+use neonhub_schemas::record::TopicPartition;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 /// Registered once a process; labels are the processors' and topics' names.
@@ -18,6 +19,8 @@ pub struct EngineMetrics {
     pub restarts: IntCounterVec,
     pub state_entries: IntGaugeVec,
     pub state_bytes: IntGaugeVec,
+    pub lag: IntGaugeVec,
+    pub watermark_delay_seconds: IntGaugeVec,
     pub landed_rows: IntCounterVec,
     pub landing_seconds: Histogram,
     pub landing_failures: IntCounter,
@@ -65,9 +68,22 @@ impl EngineMetrics {
             restarts: counter("neonhub_processor_restarts_total", "Workers begun again after an error.", "processor")?,
             state_entries: gauge("neonhub_processor_state_entries", "Entries of state held in memory.")?,
             state_bytes: gauge("neonhub_processor_state_bytes", "Bytes of state held in memory, estimated.")?,
+            lag: gauge("neonhub_processor_lag_records", "Records that wait to be read.")?,
+            watermark_delay_seconds: gauge(
+                "neonhub_processor_watermark_delay_seconds",
+                "How far event time is behind the clock.",
+            )?,
             landed_rows: counter("neonhub_landing_rows_total", "Rows inserted into ClickHouse.", "table")?,
             landing_seconds,
             landing_failures,
         })
+    }
+
+    pub fn observe_lag(&self, processor: &str, lags: &[(TopicPartition, u64)]) {
+        for (place, lag) in lags {
+            let partition = place.partition.to_string();
+            let labels = [processor, place.topic.name(), partition.as_str()];
+            self.lag.with_label_values(&labels).set(i64::try_from(*lag).unwrap_or(i64::MAX));
+        }
     }
 }

@@ -59,7 +59,11 @@ pub struct Worker<S: Stage> {
     globals: Vec<(TopicPartition, u64)>,
     uncommitted_records: u64,
     uncommitted_since_ms: Option<i64>,
+    observed_at_ms: i64,
 }
+
+/// How often gauges are set.
+pub const OBSERVE_MS: i64 = 2_000;
 
 impl<S: Stage> Worker<S> {
     /// # Errors
@@ -85,6 +89,7 @@ impl<S: Stage> Worker<S> {
             globals,
             uncommitted_records: 0,
             uncommitted_since_ms: None,
+            observed_at_ms: i64::MIN / 2,
         };
         worker.follow_globals()?;
         Ok(worker)
@@ -125,6 +130,7 @@ impl<S: Stage> Worker<S> {
             self.commit()?;
             progress.committed = true;
         }
+        self.observe();
         Ok(progress)
     }
 
@@ -198,17 +204,26 @@ impl<S: Stage> Worker<S> {
         self.metrics.late.with_label_values(&labels).inc_by(counted.late);
         self.metrics.dead_letters.with_label_values(&labels).inc_by(counted.dead_letters);
         self.metrics.capped.with_label_values(&labels).inc_by(counted.capped);
-        self.observe_state();
         Ok(())
     }
 
-    fn observe_state(&self) {
+    fn observe(&mut self) {
+        let now_ms = (self.clock)();
+        if now_ms.saturating_sub(self.observed_at_ms).abs() < OBSERVE_MS {
+            return;
+        }
+        self.observed_at_ms = now_ms;
+        self.metrics.observe_lag(self.stage.name(), &self.source.lag());
         for (place, open) in &self.tasks {
             let partition = place.partition.to_string();
             let labels = [self.stage.name(), place.topic.name(), partition.as_str()];
             let (entries, bytes) = self.stage.state_size(&open.task);
             self.metrics.state_entries.with_label_values(&labels).set(i64::try_from(entries).unwrap_or(i64::MAX));
             self.metrics.state_bytes.with_label_values(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+            if let Some(watermark_ms) = self.stage.watermark_ms(&open.task) {
+                let delay = self.metrics.watermark_delay_seconds.with_label_values(&labels);
+                delay.set((now_ms - watermark_ms).div_euclid(1_000));
+            }
         }
     }
 

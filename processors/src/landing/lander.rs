@@ -9,7 +9,7 @@ use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
 use super::buffer::PartitionBuffer;
 use super::rows::{DeadLetterRow, Rows, rows_of};
 use super::{InsertError, Tables};
-use crate::engine::{Clock, CommitUnit, Committer, EngineError, EngineMetrics, Ports, Source, SourceEvent};
+use crate::engine::{Clock, CommitUnit, Committer, EngineError, EngineMetrics, OBSERVE_MS, Ports, Source, SourceEvent};
 
 #[derive(Clone, Debug)]
 pub struct LandingConfig {
@@ -45,6 +45,7 @@ pub struct Landing {
     config: LandingConfig,
     metrics: EngineMetrics,
     partitions: BTreeMap<TopicPartition, PartitionBuffer>,
+    observed_at_ms: i64,
 }
 
 impl Landing {
@@ -57,7 +58,16 @@ impl Landing {
         metrics: EngineMetrics,
     ) -> Self {
         let Ports { source, committer, .. } = ports;
-        Self { source, committer, tables, clock, config, metrics, partitions: BTreeMap::new() }
+        Self {
+            source,
+            committer,
+            tables,
+            clock,
+            config,
+            metrics,
+            partitions: BTreeMap::new(),
+            observed_at_ms: i64::MIN / 2,
+        }
     }
 
     /// One turn: take what came, land what is due. Returns the number of rows landed.
@@ -77,7 +87,16 @@ impl Landing {
                 SourceEvent::AtEnd(_) => {}
             }
         }
+        self.observe();
         self.land_due()
+    }
+
+    fn observe(&mut self) {
+        let now_ms = (self.clock)();
+        if now_ms.saturating_sub(self.observed_at_ms).abs() >= OBSERVE_MS {
+            self.observed_at_ms = now_ms;
+            self.metrics.observe_lag("landing", &self.source.lag());
+        }
     }
 
     fn open(&mut self, partitions: &[TopicPartition]) -> Result<(), EngineError> {

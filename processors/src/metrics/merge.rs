@@ -458,6 +458,10 @@ impl Stage for MetricsMerge {
         Some(CommittedOffset { offset: replay_from, metadata: format!("position={position}") })
     }
 
+    fn watermark_ms(&self, task: &MergeTask) -> Option<i64> {
+        Source::ALL.into_iter().filter_map(|source| task.watermarks.current_ms(source)).min()
+    }
+
     fn state_size(&self, task: &MergeTask) -> (usize, usize) {
         (task.table.len(), task.table.heap_size())
     }

@@ -286,6 +286,10 @@ impl Stage for MetricsPartial {
         next_offset.map(|offset| CommittedOffset { offset, metadata })
     }
 
+    fn watermark_ms(&self, task: &PartialTask) -> Option<i64> {
+        self.header(task).watermark_ms
+    }
+
     fn state_size(&self, task: &PartialTask) -> (usize, usize) {
         (task.deltas.len(), task.deltas.len() * 256)
     }

@@ -183,6 +183,14 @@ impl Source for LogSource {
         }
         Ok(())
     }
+
+    fn lag(&mut self) -> Vec<(TopicPartition, u64)> {
+        let lag = |(place, position): (&TopicPartition, &u64)| {
+            let end = self.log.end_offset(*place).unwrap_or(*position);
+            (*place, end.saturating_sub(*position))
+        };
+        self.positions.iter().map(lag).collect()
+    }
 }
 
 struct LogCommitter {

@@ -70,6 +70,16 @@ impl Client {
         Self::answer(request.header("content-type", "application/json").send(body))
     }
 
+    /// Sends just these headers and bytes to a port.
+    pub fn send(&self, port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("http://127.0.0.1:{port}{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Self::answer(self.agent.run(request.body(body).unwrap()))
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
     pub fn post(&self, path: &str, body: &Value) -> Answer {
         self.try_post(path, body.to_string().as_bytes()).unwrap()
     }

@@ -1,11 +1,19 @@
 //! Scenarios on real processes, each on both backbones: the embedded stack, and Apache Kafka with Apache Cassandra.
+//! (`cfg(test)` always holds here; by it clippy knows that these modules may panic.)
 
+#[cfg(test)]
 mod client;
+#[cfg(test)]
 mod oracle;
+#[cfg(test)]
 mod poster;
+#[cfg(test)]
 mod real_stack;
+#[cfg(test)]
 mod scenarios;
+#[cfg(test)]
 mod sse_client;
+#[cfg(test)]
 mod stack;
 
 /// Every scenario is one line here.

@@ -1,16 +1,21 @@
 //! What must hold when everything is done.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+use neonhub_processors::engine::{Outputs, Stage};
 use neonhub_processors::landing::{EventRow, WindowRow};
+use neonhub_processors::refine::{Refine, RefineConfig};
 use neonhub_schemas::codec::header;
 use neonhub_schemas::control::Activation;
-use neonhub_schemas::event::Source;
+use neonhub_schemas::event::{Envelope, Source};
 use neonhub_schemas::record::{Record, TopicPartition};
 use neonhub_schemas::sketch::HyperLogLog;
 use neonhub_schemas::topics::Topic;
 use neonhub_schemas::window::Aggregate;
 
+use crate::observer::OUT_OF_ORDERNESS_MS;
 use crate::oracle::{Cell, Oracle, Place, without_dimensions};
 use crate::tables::Stored;
 use crate::traffic::Posted;
@@ -40,6 +45,8 @@ pub fn check(world: &World) -> Result<(), String> {
     let refined = each_message_is_refined_once(world)?;
     events_are_landed_once(stored, &refined)?;
     dead_letters_are_those_expected(world, stored, &refined)?;
+    users_are_those_of_an_untroubled_run(world)?;
+    windows_become_final(world)?;
     let mut oracle = Oracle::new(world.settings.zone);
     for Refined { posted, session_id } in refined.values() {
         oracle.count_built_in(posted);
@@ -58,42 +65,27 @@ fn number_of(source: Source) -> i8 {
     }
 }
 
-fn read_whole(world: &World, topic: Topic) -> Result<Vec<Record>, String> {
-    let mut records = Vec::new();
-    for partition in 0..topic.partitions(world.settings.partitions) {
-        let place = TopicPartition { topic, partition };
-        let mut next = world.log.start_offset(place).map_err(|error| error.to_string())?;
-        while next < world.log.end_offset(place).map_err(|error| error.to_string())? {
-            let fetched = world.log.read(place, next, 10_000, 1 << 24).map_err(|error| error.to_string())?;
-            records.extend(fetched.records);
-            next = fetched.next_offset;
-        }
-    }
-    Ok(records)
-}
-
 fn each_message_is_refined_once(world: &World) -> Result<BTreeMap<Spot, Refined<'_>>, String> {
     let mut expected: BTreeMap<Identity, Vec<&Posted>> = BTreeMap::new();
     for posted in &world.traffic.counted {
         expected.entry(posted.identity()).or_default().push(posted);
     }
     let mut refined = BTreeMap::new();
-    for source in Source::ALL {
-        for record in read_whole(world, source.events_topic())? {
-            let Some(message_id) = record.headers.get(header::MESSAGE_ID) else { continue };
-            let key = String::from_utf8_lossy(&record.key).into_owned();
-            let (workspace, actor) = key.split_once('|').ok_or_else(|| format!("key {key}"))?;
-            let workspace = if workspace == "acme" { "acme" } else { "globex" };
-            let message_id = String::from_utf8_lossy(message_id).into_owned();
-            let identity = (source.raw_topic(), workspace, actor.to_owned(), message_id);
-            let posted = expected.get_mut(&identity).and_then(Vec::pop);
-            let posted = posted.ok_or_else(|| format!("{identity:?} is refined once too often"))?;
-            let session = record.headers.get(header::SESSION).map_or(&[][..], |session| session);
-            let session = String::from_utf8_lossy(session);
-            let session_id = session.rsplit_once('@').map_or("", |(id, _)| id).to_owned();
-            ensure!(session_id.is_empty() == (source != Source::Behavior), "session {session} of {posted:?}");
-            refined.insert((number_of(source), record.partition, record.offset), Refined { posted, session_id });
-        }
+    for record in &world.observer.events {
+        let source = Source::of_topic(record.topic).ok_or("a topic of no source")?;
+        let message_id = record.headers.get(header::MESSAGE_ID).ok_or("an event without a message id")?;
+        let key = String::from_utf8_lossy(&record.key).into_owned();
+        let (workspace, actor) = key.split_once('|').ok_or_else(|| format!("key {key}"))?;
+        let workspace = if workspace == "acme" { "acme" } else { "globex" };
+        let message_id = String::from_utf8_lossy(message_id).into_owned();
+        let identity = (source.raw_topic(), workspace, actor.to_owned(), message_id);
+        let posted = expected.get_mut(&identity).and_then(Vec::pop);
+        let posted = posted.ok_or_else(|| format!("{identity:?} is refined once too often"))?;
+        let session = record.headers.get(header::SESSION).map_or(&[][..], |session| session);
+        let session = String::from_utf8_lossy(session);
+        let session_id = session.rsplit_once('@').map_or("", |(id, _)| id).to_owned();
+        ensure!(session_id.is_empty() == (source != Source::Behavior), "session {session} of {posted:?}");
+        refined.insert((number_of(source), record.partition, record.offset), Refined { posted, session_id });
     }
     let lost: Vec<_> =
         expected.into_iter().filter(|(_, left)| !left.is_empty()).map(|(identity, _)| identity).collect();
@@ -113,6 +105,41 @@ fn events_are_landed_once(stored: &Stored, refined: &BTreeMap<Spot, Refined<'_>>
     let mut due = refined.iter().filter(|(_, event)| !event.posted.is_refused);
     let lost = due.find(|(spot, _)| !landed.contains(*spot));
     ensure!(lost.is_none(), "never landed: {:?}", lost.map(|(spot, _)| spot));
+    Ok(())
+}
+
+/// The stage over the same records in one go, with no crash and no restore, gives every event the same user.
+fn users_are_those_of_an_untroubled_run(world: &World) -> Result<(), String> {
+    let stage = Refine::new(RefineConfig::default());
+    let user_of = |record: Option<&Bytes>| -> Result<Option<String>, String> {
+        let event = Envelope::decode(record.ok_or("an event without a value")?).map_err(|error| error.to_string())?;
+        Ok(event.user_id.map(Cow::into_owned))
+    };
+    for (partition, records) in &world.observer.raw_behavior {
+        let mut task = stage.open(TopicPartition { topic: Topic::RawBehavior, partition: *partition }, None);
+        let mut out = Outputs::default();
+        records.iter().for_each(|record| stage.process(&mut task, record, 0, &mut out));
+        let of_partition = |record: &&Record| record.topic == Topic::EventsBehavior && record.partition == *partition;
+        let mut found = world.observer.events.iter().filter(of_partition);
+        for expected in out.records.iter().filter(|record| record.topic == Topic::EventsBehavior) {
+            let found = found.next().ok_or("an event is missing")?;
+            let same_message = expected.headers.get(header::MESSAGE_ID) == found.headers.get(header::MESSAGE_ID);
+            ensure!(same_message && expected.key == found.key, "{:?} instead of {:?}", found.key, expected.key);
+            let (expected, found) = (user_of(expected.value.as_ref())?, user_of(found.value.as_ref())?);
+            ensure!(expected == found, "user {found:?} instead of {expected:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Everybody is idle: whatever ended before the newest event (less the allowance) is final, and nothing else is (the
+/// observer sees to that).
+fn windows_become_final(world: &World) -> Result<(), String> {
+    for (key, seen) in &world.observer.newest {
+        let newest_ms = world.traffic.newest_ms.get(&seen.source).copied().unwrap_or(i64::MIN);
+        let is_over = seen.end_s * 1_000 + OUT_OF_ORDERNESS_MS <= newest_ms;
+        ensure!(seen.is_final || !is_over, "{key} never becomes final: {seen:?}, newest event {newest_ms}");
+    }
     Ok(())
 }
 
@@ -159,7 +186,7 @@ fn definitions_take_effect_in_time(
     stored: &Stored,
 ) -> Result<BTreeMap<(Series, i8, u32), (u64, u64)>, String> {
     let mut ranges: BTreeMap<(Series, i8, u32), (u64, u64)> = BTreeMap::new();
-    for record in read_whole(world, Topic::MetricsActivations)? {
+    for record in &world.observer.activations {
         let value = record.value.as_deref().ok_or("a tombstone on metrics.activations")?;
         let activation: Activation = serde_json::from_slice(value).map_err(|error| error.to_string())?;
         let series = (activation.workspace, activation.metric, activation.series);

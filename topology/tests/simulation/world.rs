@@ -381,7 +381,6 @@ impl World {
             }
             quiet_rounds = if self.state() == before { quiet_rounds + 1 } else { 0 };
             if quiet_rounds >= 30 {
-                eprintln!("DEBUG settled: counted {} seen {} now {}", self.traffic.counted.len(), self.observer.events.len(), self.now_ms());
                 return Ok(());
             }
         }

@@ -15,6 +15,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::{Offset, Timestamp};
 
@@ -30,6 +31,8 @@ const POLL_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Default)]
 pub struct RebalanceNotes {
     notes: Mutex<Vec<Note>>,
+    /// By topic and partition, from librdkafka's statistics.
+    lag: Mutex<Vec<(String, i32, i64)>>,
 }
 
 enum Note {
@@ -47,7 +50,18 @@ impl RebalanceNotes {
     }
 }
 
-impl ClientContext for RebalanceNotes {}
+impl ClientContext for RebalanceNotes {
+    fn stats(&self, statistics: Statistics) {
+        let partitions = statistics.topics.into_values().flat_map(|topic| {
+            let name = topic.topic;
+            topic
+                .partitions
+                .into_values()
+                .map(move |partition| (name.clone(), partition.partition, partition.consumer_lag))
+        });
+        *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = partitions.filter(|(.., lag)| *lag >= 0).collect();
+    }
+}
 
 fn places(list: &TopicPartitionList) -> Vec<(String, i32)> {
     list.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect()
@@ -96,6 +110,7 @@ impl KafkaSource {
             .set("session.timeout.ms", session_timeout_ms.to_string())
             .set("heartbeat.interval.ms", (session_timeout_ms / 6).max(100).to_string())
             .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("statistics.interval.ms", "2000")
             .create_with_context(RebalanceNotes::default())
             .map_err(|error| classify(&error))?;
         let names: Vec<String> = topics.iter().map(|topic| config.topic_name(*topic)).collect();
@@ -193,6 +208,14 @@ impl Source for KafkaSource {
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), EngineError> {
         self.consumer.pause(&self.list(partitions)).map_err(|error| classify(&error))
+    }
+
+    fn lag(&mut self) -> Vec<(TopicPartition, u64)> {
+        let lag = self.consumer.context().lag.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ours = |(topic, partition, lag): (String, i32, i64)| {
+            Some((self.place(&topic, partition)?, u64::try_from(lag).ok()?))
+        };
+        lag.into_iter().filter_map(ours).collect()
     }
 }
 

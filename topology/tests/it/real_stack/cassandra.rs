@@ -15,7 +15,6 @@ const JAR_FOLDER: &str = "cassandra-5.0.8";
 
 /// It takes about 11 s alone on two cores; compilers and other tests may run beside.
 const START_LIMIT: Duration = Duration::from_secs(120);
-const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// A node with its own data. Ends, and its data with it, when dropped.
 pub struct Cassandra {
@@ -44,13 +43,6 @@ impl Cassandra {
     /// `host:port` for a client's list of known nodes; stays the same over restarts.
     pub fn address(&self) -> String {
         self.socket_address().to_string()
-    }
-
-    /// An orderly shutdown.
-    pub fn stop(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.stop(STOP_LIMIT);
-        }
     }
 
     /// kill -9.

@@ -33,6 +33,10 @@ pub fn run(backbone: Backbone) {
         Backbone::Kafka => {
             assert!(poster.turned_away() > 0, "ingest never answered 503");
             stack.kafka().restart().unwrap();
+            // And an orderly restart, as in an upgrade.
+            poster.wait_for_more(500);
+            stack.kafka().stop();
+            stack.kafka().restart().unwrap();
         }
     }
     poster.wait_for_more(500);

@@ -1,6 +1,7 @@
 //! One file a scenario; each is run on both backbones.
 
 pub mod bad_input;
+mod bad_queries;
 pub mod broker_down;
 pub mod clickhouse_away;
 pub mod clients;
