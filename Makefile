@@ -31,7 +31,8 @@ lint: native-tools rust ## Clippy, warnings denied.
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 unit: native-tools rust ## Unit tests of all crates, and the simulation.
-	$(CARGO) test --workspace --locked --lib --bins --doc
+	$(CARGO) test --workspace --locked --lib --bins
+	$(CARGO) test --workspace --locked --doc
 	$(CARGO) test --workspace --locked --exclude neonhub-topology --test '*'
 	$(CARGO) test -p neonhub-topology --locked --test simulation
 

@@ -38,6 +38,10 @@ fn body_problem(rejection: &BytesRejection) -> Problem {
 /// # Errors
 /// 400: no JSON, or a field of the wrong shape, by its path.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // serde would take a list for the fields in their order; nobody means that.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::field("body", "must be a JSON object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -85,5 +89,6 @@ mod tests {
         assert_eq!(field("{").as_deref(), Some("body"));
         assert_eq!(field("{} {}").as_deref(), Some("body"));
         assert_eq!(field("5").as_deref(), Some("body"));
+        assert_eq!(field(" [[1]]").as_deref(), Some("body"));
     }
 }

@@ -7,12 +7,16 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::BytesMut;
 use http_body_util::BodyExt as _;
+use neonhub_schemas::dead_letter::MAX_ORIGINAL_BYTES;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::decompress::{DecompressError, decompress, encodings};
 use super::problem::Problem;
 use super::state::IngestState;
 use crate::accept::{Reason, Refusal};
+
+/// Bytes beyond what is wanted that are read all the same, so that the sender hears why they are not.
+const MOST_LET_GO: usize = 4 * 1024 * 1024;
 
 /// A body in plain text; its place among the bytes in flight is free again when it is dropped.
 pub(super) struct PlainBody {
@@ -38,7 +42,10 @@ pub(super) async fn read_body(state: &IngestState, headers: &HeaderMap, body: Bo
     })?;
     let stated = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
     if stated.is_some_and(|length: usize| length > cap) {
-        return Err(too_large(cap, "", Vec::new()));
+        let _reserved = reserve(state, MAX_ORIGINAL_BYTES)?;
+        let mut beginning = BytesMut::new();
+        read_rest(body, &mut beginning).await;
+        return Err(too_large(cap, "", beginning.into()));
     }
     let decoded = if applied.is_empty() { 0 } else { cap };
     let reserved = reserve(state, stated.unwrap_or(cap) + decoded)?;
@@ -77,11 +84,27 @@ async fn read_wire(mut body: Body, cap: usize, expected: usize) -> Result<Vec<u8
         let Ok(data) = frame.into_data() else { continue };
         if wire.len() + data.len() > cap {
             wire.extend_from_slice(&data[..cap - wire.len()]);
+            read_rest(body, &mut wire).await;
             return Err(too_large(cap, "", wire.into()));
         }
         wire.extend_from_slice(&data);
     }
     Ok(wire.into())
+}
+
+/// Reads on in a body that is too large, for a client that is still sending would find the connection broken and not the
+/// answer. Fills `beginning` up to what a dead letter keeps, and lets the rest go.
+async fn read_rest(mut body: Body, beginning: &mut BytesMut) {
+    let mut let_go = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        let Ok(data) = frame.into_data() else { continue };
+        let kept = data.len().min(MAX_ORIGINAL_BYTES.saturating_sub(beginning.len()));
+        beginning.extend_from_slice(&data[..kept]);
+        let_go += data.len() - kept;
+        if let_go > MOST_LET_GO {
+            return;
+        }
+    }
 }
 
 fn too_large(cap: usize, when: &str, beginning: Vec<u8>) -> BodyError {

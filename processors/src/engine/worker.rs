@@ -41,6 +41,8 @@ struct OpenTask<T> {
     task: T,
     /// The offset after the last processed record; `None` before the first.
     next_offset: Option<u64>,
+    /// Records below it were committed, or processed since: one that comes again is passed over.
+    expected_offset: u64,
     /// Not committed yet; given up with the task when its partition is revoked.
     outputs: Outputs,
     dirty: bool,
@@ -161,7 +163,11 @@ impl<S: Stage> Worker<S> {
         for record in records {
             // A record of a partition that is not ours (any more) is somebody else's.
             let Some(open) = self.tasks.get_mut(&record.topic_partition()) else { continue };
+            if record.offset < open.expected_offset {
+                continue;
+            }
             self.stage.process(&mut open.task, record, now_ms, &mut open.outputs);
+            open.expected_offset = record.offset + 1;
             open.next_offset = Some(record.offset + 1);
             open.dirty = true;
             self.uncommitted_records += 1;
@@ -238,8 +244,11 @@ impl<S: Stage> Worker<S> {
                 self.reader.read(place, from, to, &mut |record| stage.restore(&mut task, &record))?;
             }
             timer.observe_duration();
-            self.tasks
-                .insert(*partition, OpenTask { task, next_offset: None, outputs: Outputs::default(), dirty: false });
+            let expected_offset = committed.as_ref().map_or(0, |committed| committed.offset);
+            self.tasks.insert(
+                *partition,
+                OpenTask { task, next_offset: None, expected_offset, outputs: Outputs::default(), dirty: false },
+            );
         }
         self.source.resume(partitions)
     }

@@ -11,6 +11,8 @@ pub struct PartitionBuffer {
     pub from: u64,
     /// The end of the batch that is planned.
     pub planned_to: Option<u64>,
+    /// The plan was found written down: its batch may have been inserted.
+    pub is_recovered: bool,
     records: VecDeque<Record>,
     bytes: usize,
     oldest_at_ms: Option<i64>,
@@ -24,7 +26,8 @@ impl PartitionBuffer {
     #[must_use]
     pub fn open(committed: Option<&CommittedOffset>) -> Self {
         let planned_to = committed.and_then(|committed| committed.metadata.strip_prefix("to=")?.parse().ok());
-        Self { from: committed.map_or(0, |committed| committed.offset), planned_to, ..Self::default() }
+        let from = committed.map_or(0, |committed| committed.offset);
+        Self { from, planned_to, is_recovered: planned_to.is_some(), ..Self::default() }
     }
 
     pub fn push(&mut self, record: Record, now_ms: i64) {
@@ -72,6 +75,12 @@ impl PartitionBuffer {
         self.planned_to
     }
 
+    /// Whether the batch may have been inserted before.
+    #[must_use]
+    pub fn is_repeated(&self) -> bool {
+        self.is_recovered || self.failures > 0
+    }
+
     /// The records of the planned batch.
     pub fn batch(&self) -> impl Iterator<Item = &Record> {
         let to = self.planned_to.unwrap_or(self.from);
@@ -88,6 +97,7 @@ impl PartitionBuffer {
         }
         self.from = to;
         self.failures = 0;
+        self.is_recovered = false;
         self.oldest_at_ms = (!self.records.is_empty()).then_some(now_ms);
     }
 }

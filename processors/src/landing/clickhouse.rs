@@ -1,5 +1,6 @@
 //! Tables in ClickHouse, over HTTP with the `clickhouse` crate.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -106,6 +107,59 @@ impl Tables for ClickHouseTables {
             }
         };
         self.runtime.block_on(work).map_err(|error| classify(&error))
+    }
+
+    fn landed_offsets(&mut self, rows: &Rows) -> Result<Option<BTreeSet<u64>>, InsertError> {
+        let Some(extent) = Extent::of(rows) else { return Ok(None) };
+        let time = if extent.table == "events" { "timestamp" } else { "received_at" };
+        // The time bounds leave out the parts of other months; a landing's own dead letters name other topics' offsets.
+        let same_kind = if extent.table == "events" { "toInt8(source) = ?" } else { "stage != 'landing' AND ? = 0" };
+        let query = format!(
+            "SELECT offset FROM {} WHERE partition = ? AND offset >= ? AND offset <= ? AND {same_kind} \
+             AND {time} >= fromUnixTimestamp64Milli(?) AND {time} <= fromUnixTimestamp64Milli(?)",
+            extent.table
+        );
+        let query = self.client.query(&query).bind(extent.partition).bind(extent.first).bind(extent.last);
+        let query = query.bind(extent.source).bind(extent.earliest_ms).bind(extent.latest_ms);
+        let timeout = self.timeout;
+        let work = async move {
+            let found = tokio::time::timeout(timeout, query.fetch_all::<u64>()).await;
+            found.unwrap_or(Err(clickhouse::error::Error::TimedOut))
+        };
+        let offsets = self.runtime.block_on(work).map_err(|error| InsertError::Transient(error.to_string()))?;
+        Ok(Some(offsets.into_iter().collect()))
+    }
+}
+
+/// Where the rows of a batch lie.
+struct Extent {
+    table: &'static str,
+    /// Number of the family of events; 0 for dead letters.
+    source: i8,
+    partition: u32,
+    first: u64,
+    last: u64,
+    earliest_ms: i64,
+    latest_ms: i64,
+}
+
+impl Extent {
+    fn of(rows: &Rows) -> Option<Self> {
+        let places: Vec<(u32, u64, i64)> = match rows {
+            Rows::Events(rows) => rows.iter().map(|row| (row.partition, row.offset, row.timestamp)).collect(),
+            Rows::DeadLetters(rows) => rows.iter().map(|row| (row.partition, row.offset, row.received_at)).collect(),
+            Rows::Windows(_) | Rows::Activations(_) => return None,
+        };
+        let source = if let Rows::Events(rows) = rows { rows.first()?.source } else { 0 };
+        Some(Self {
+            table: rows.table().name(),
+            source,
+            partition: places.first()?.0,
+            first: places.iter().map(|(_, offset, _)| *offset).min()?,
+            last: places.iter().map(|(_, offset, _)| *offset).max()?,
+            earliest_ms: places.iter().map(|(.., at_ms)| *at_ms).min()?,
+            latest_ms: places.iter().map(|(.., at_ms)| *at_ms).max()?,
+        })
     }
 }
 

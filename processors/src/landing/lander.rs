@@ -37,6 +37,9 @@ impl Default for LandingConfig {
     }
 }
 
+/// How often rows are inserted anew that a server has lost together with its memory of their token.
+const MISSING_ATTEMPTS: u32 = 16;
+
 pub struct Landing {
     source: Box<dyn Source>,
     committer: Box<dyn Committer>,
@@ -147,10 +150,10 @@ impl Landing {
         let mut landed = CommitUnit::default();
         let mut rows = 0;
         for partition in due {
-            if let Some((to, count)) = self.land(partition) {
-                rows += count;
-                landed.offsets.push((partition, CommittedOffset { offset: to, metadata: String::new() }));
-            }
+            // One that fails would hold up the others for as long as a timeout takes: they have their turn in the next step.
+            let Some((to, count)) = self.land(partition) else { break };
+            rows += count;
+            landed.offsets.push((partition, CommittedOffset { offset: to, metadata: String::new() }));
         }
         if !landed.offsets.is_empty() {
             self.committer.commit(landed)?;
@@ -163,7 +166,7 @@ impl Landing {
     fn land(&mut self, partition: TopicPartition) -> Option<(u64, usize)> {
         let buffer = self.partitions.get(&partition)?;
         let to = buffer.planned_to?;
-        let (rows, dead) = rows_of(partition.topic, buffer.batch());
+        let (rows, unlandable) = rows_of(partition.topic, buffer.batch());
         let token = format!(
             "{}{}:{}:{}-{}",
             self.config.token_prefix,
@@ -173,7 +176,8 @@ impl Landing {
             to
         );
         let count = rows.len();
-        let outcome = self.insert(rows, dead, &token);
+        let is_repeated = buffer.is_repeated();
+        let outcome = self.insert(rows, unlandable, is_repeated, &token);
         let now_ms = (self.clock)();
         let buffer = self.partitions.get_mut(&partition)?;
         match outcome {
@@ -192,8 +196,40 @@ impl Landing {
         }
     }
 
-    fn insert(&mut self, rows: Rows, mut dead: Vec<DeadLetterRow>, token: &str) -> Result<(), InsertError> {
-        self.insert_or_halve(rows, &mut dead, token)?;
+    /// After a repeated insert: a token that was remembered without its rows (the server was killed between the two) must
+    /// not lose them. Upserts are simply written again; of the others the missing rows are.
+    fn complete(&mut self, rows: Rows, token: &str) -> Result<(), InsertError> {
+        match rows {
+            Rows::Windows(_) | Rows::Activations(_) => self.insert_block(&rows, &format!("{token}:again")),
+            Rows::Events(_) | Rows::DeadLetters(_) => {
+                // The tokens are the same each time, so that an insert whose answer was lost is still told apart.
+                for attempt in 0..MISSING_ATTEMPTS {
+                    let Some(landed) = self.tables.landed_offsets(&rows)? else { return Ok(()) };
+                    let missing = rows.clone().without(&landed);
+                    if missing.is_empty() {
+                        return Ok(());
+                    }
+                    tracing::warn!(
+                        rows = missing.len(),
+                        token,
+                        attempt,
+                        "the token was known but not its rows: inserted anew"
+                    );
+                    self.insert_block(&missing, &format!("{token}:missing-{attempt}"))?;
+                }
+                Err(InsertError::Transient("rows do not stay in the table".to_owned()))
+            }
+        }
+    }
+
+    fn insert(
+        &mut self,
+        rows: Rows,
+        mut dead: Vec<DeadLetterRow>,
+        is_repeated: bool,
+        token: &str,
+    ) -> Result<(), InsertError> {
+        self.insert_or_halve(rows, &mut dead, is_repeated, token)?;
         if !dead.is_empty() {
             tracing::error!(rows = dead.len(), token, "rows that ClickHouse refuses go to dead_letters");
             self.insert_block(&Rows::DeadLetters(dead), &format!("{token}:dead"))?;
@@ -202,7 +238,13 @@ impl Landing {
     }
 
     /// A batch with a row that ClickHouse refuses is cut in halves, always in the same way, until the row stands alone.
-    fn insert_or_halve(&mut self, rows: Rows, dead: &mut Vec<DeadLetterRow>, token: &str) -> Result<(), InsertError> {
+    fn insert_or_halve(
+        &mut self,
+        rows: Rows,
+        dead: &mut Vec<DeadLetterRow>,
+        is_repeated: bool,
+        token: &str,
+    ) -> Result<(), InsertError> {
         match self.insert_block(&rows, token) {
             Err(InsertError::Data(detail)) if rows.len() == 1 => {
                 dead.push(refused(&rows, &detail));
@@ -210,9 +252,10 @@ impl Landing {
             }
             Err(InsertError::Data(_)) => {
                 let (first, second) = rows.halves();
-                self.insert_or_halve(first, dead, &format!("{token}/0"))?;
-                self.insert_or_halve(second, dead, &format!("{token}/1"))
+                self.insert_or_halve(first, dead, is_repeated, &format!("{token}/0"))?;
+                self.insert_or_halve(second, dead, is_repeated, &format!("{token}/1"))
             }
+            Ok(()) if is_repeated => self.complete(rows, token),
             other => other,
         }
     }

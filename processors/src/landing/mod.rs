@@ -14,6 +14,8 @@ pub use clickhouse::{ClickHouseConfig, ClickHouseTables};
 pub use lander::{Landing, LandingConfig};
 pub use rows::{ActivationRow, DeadLetterRow, EventRow, Rows, Table, WindowRow, rows_of};
 
+use std::collections::BTreeSet;
+
 use neonhub_schemas::Topic;
 
 /// What is landed.
@@ -44,4 +46,13 @@ pub trait Tables: Send {
     /// # Errors
     /// The outcome of a transient error is unknown.
     fn insert(&mut self, rows: &Rows, token: &str) -> Result<(), InsertError>;
+
+    /// Which offsets of these rows the table holds; `None` when it cannot tell. Asked when a batch was repeated: a server
+    /// that is killed may remember a token and have lost its rows.
+    ///
+    /// # Errors
+    /// The tables are away.
+    fn landed_offsets(&mut self, _rows: &Rows) -> Result<Option<BTreeSet<u64>>, InsertError> {
+        Ok(None)
+    }
 }

@@ -147,6 +147,22 @@ impl Rows {
         self.len() == 0
     }
 
+    /// Leaves out the rows with these offsets. Only events and dead letters have an offset; other tables replace rows.
+    #[must_use]
+    pub fn without(self, landed: &std::collections::BTreeSet<u64>) -> Self {
+        match self {
+            Self::Events(mut rows) => {
+                rows.retain(|row| !landed.contains(&row.offset));
+                Self::Events(rows)
+            }
+            Self::DeadLetters(mut rows) => {
+                rows.retain(|row| !landed.contains(&row.offset));
+                Self::DeadLetters(rows)
+            }
+            other => other,
+        }
+    }
+
     /// Cuts in two halves, to find the row that is at fault.
     #[must_use]
     pub fn halves(self) -> (Self, Self) {

@@ -6,7 +6,7 @@
 //! that some window has not put out yet, and every upsert says up to which offset it counts (`as_of`): after a restart
 //! the deltas since the committed offset are read again, and a window passes over those that it holds already.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -67,6 +67,8 @@ pub struct MetricsMerge {
 pub struct MergeTask {
     partition: u32,
     committed_offset: Option<u64>,
+    /// The newest delta that any restored window holds: what comes up to here may be a replay.
+    restored_to: Option<u64>,
     table: WindowTable,
     watermarks: Watermarks,
     calendars: HashMap<String, Calendar>,
@@ -144,16 +146,23 @@ impl MetricsMerge {
         place: &Place,
     ) -> Result<bool, neonhub_schemas::window::Overflow> {
         let Place { grain, window, .. } = *place;
-        let mut id = WindowId { key: task.table.intern(key, place.source), grain, start_s: window.start_s };
-        let mut capped = false;
-        if task.table.get_mut(id).is_none()
-            && !key.dimensions.is_empty()
-            && !key.is_other()
-            && task.table.keys_in_window(place.metric, grain, window.start_s) >= self.keys_per_partition()
-        {
-            capped = true;
-            id.key = task.table.intern(&key.other(), place.source);
+        let window_of = |key| WindowId { key, grain, start_s: window.start_s };
+        let own = task.table.find(key).map(window_of).filter(|id| task.table.get_mut(*id).is_some());
+        let may_be_capped = own.is_none() && !key.dimensions.is_empty() && !key.is_other();
+        if may_be_capped && task.restored_to.is_some_and(|restored_to| place.offset <= restored_to) {
+            // A replay: the windows that filled the cap may be gone by now, but what `__other__` holds it holds.
+            let other = task.table.find(&key.other()).map(window_of).and_then(|id| task.table.get_mut(id));
+            if other.is_some_and(|other| other.restored_as_of.is_some_and(|as_of| place.offset <= as_of)) {
+                return Ok(false);
+            }
         }
+        let capped = may_be_capped
+            && task.table.keys_in_window(place.metric, grain, window.start_s) >= self.keys_per_partition();
+        let id = match own {
+            Some(id) => id,
+            None if capped => window_of(task.table.intern(&key.other(), place.source)),
+            None => window_of(task.table.intern(key, place.source)),
+        };
         if task.table.get_mut(id).is_none() {
             let epoch = Epoch { partition: task.partition, offset: place.offset };
             let opened = LiveWindow {
@@ -210,6 +219,10 @@ impl MetricsMerge {
 
     fn flush(&self, task: &mut MergeTask, now_ms: i64, out: &mut Outputs) {
         let mut due = std::mem::take(&mut task.became_final);
+        // The windows of one time go out together: a replay relies on it where keys are capped.
+        let became_final: BTreeSet<(Grain, i64)> = due.iter().map(|id| (id.grain, id.start_s)).collect();
+        let beside_them = |id: &&WindowId| became_final.contains(&(id.grain, id.start_s));
+        due.extend(task.dirty.iter().flatten().filter(beside_them));
         for grain in Grain::ALL {
             if self.is_flush_due(task, grain, now_ms) {
                 task.flushed_at_ms[grain as usize] = now_ms;
@@ -345,6 +358,7 @@ impl Stage for MetricsMerge {
         MergeTask {
             partition: place.partition,
             committed_offset: committed.map(|committed| committed.offset),
+            restored_to: None,
             table: WindowTable::default(),
             watermarks: Watermarks::new(self.config.partitions),
             calendars: self.calendars.clone(),
@@ -387,6 +401,7 @@ impl Stage for MetricsMerge {
         let id =
             WindowId { key: task.table.intern(&upsert.key, source), grain: upsert.grain, start_s: upsert.window_start };
         task.by_record_key.insert(record.key.clone(), (id, upsert.epoch));
+        task.restored_to = task.restored_to.max(Some(upsert.as_of));
         let live = LiveWindow {
             aggregate,
             end_s: upsert.window_end,

@@ -53,7 +53,13 @@ pub struct WindowTable {
 }
 
 impl WindowTable {
-    /// The id of a key, made when it is new.
+    /// The id of a key that has windows.
+    #[must_use]
+    pub fn find(&self, key: &MetricKey) -> Option<KeyId> {
+        self.ids.get(key).copied()
+    }
+
+    /// The id of a key, made when it is new. It is let go with the key's last window, so open one.
     pub fn intern(&mut self, key: &MetricKey, source: Source) -> KeyId {
         if let Some(id) = self.ids.get(key) {
             return *id;

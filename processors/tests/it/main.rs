@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod bench_log;
 #[cfg(test)]
+mod landing;
+#[cfg(test)]
 mod merge;
 #[cfg(test)]
 mod partial;

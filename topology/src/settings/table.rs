@@ -62,3 +62,19 @@ pub const SETTINGS: &[Setting] = &[
     open("log", "info,fjall=warn,lsm_tree=warn", "Log filter: info, debug, neonhub_processors=debug,…"),
     open("log_format", "human", "human or json."),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::SETTINGS;
+
+    #[test]
+    fn the_readme_names_every_setting_with_its_default() {
+        let readme = include_str!("../../../README.md");
+        for setting in SETTINGS {
+            let name = format!("`NEONHUB_{}`", setting.name.to_ascii_uppercase());
+            let line = readme.lines().find(|line| line.starts_with(&format!("| {name}")));
+            let line = line.unwrap_or_else(|| panic!("README.md does not name {name}"));
+            assert!(line.contains(setting.default), "README.md: {name} has the default `{}`", setting.default);
+        }
+    }
+}

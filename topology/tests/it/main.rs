@@ -2,6 +2,7 @@
 //! (`cfg(test)` always holds here; by it clippy knows that these modules may panic.)
 
 #[cfg(test)]
+mod clickhouse_crate;
 mod client;
 #[cfg(test)]
 mod oracle;

@@ -179,13 +179,11 @@ fn dead_letters_are_those_expected(
 
 /// Workspace, metric, series.
 type Series = (String, String, u64);
+/// By series, source and partition: from which offset to which it counts.
+type Ranges = BTreeMap<(Series, i8, u32), (u64, u64)>;
 
-/// From which offset to which each series counts, by source and partition.
-fn definitions_take_effect_in_time(
-    world: &World,
-    stored: &Stored,
-) -> Result<BTreeMap<(Series, i8, u32), (u64, u64)>, String> {
-    let mut ranges: BTreeMap<(Series, i8, u32), (u64, u64)> = BTreeMap::new();
+fn definitions_take_effect_in_time(world: &World, stored: &Stored) -> Result<Ranges, String> {
+    let mut ranges: Ranges = BTreeMap::new();
     for record in &world.observer.activations {
         let value = record.value.as_deref().ok_or("a tombstone on metrics.activations")?;
         let activation: Activation = serde_json::from_slice(value).map_err(|error| error.to_string())?;
@@ -242,12 +240,7 @@ fn definitions_take_effect_in_time(
     Ok(ranges)
 }
 
-fn count_definitions(
-    world: &World,
-    refined: &BTreeMap<Spot, Refined<'_>>,
-    ranges: &BTreeMap<(Series, i8, u32), (u64, u64)>,
-    oracle: &mut Oracle,
-) {
+fn count_definitions(world: &World, refined: &BTreeMap<Spot, Refined<'_>>, ranges: &Ranges, oracle: &mut Oracle) {
     for said in &world.sayings.said {
         let Some(variant) = said.variant else { continue };
         let series = (said.workspace.to_owned(), said.name.to_owned(), said.revision);

@@ -13,6 +13,9 @@ use crate::oracle::Gain;
 use crate::rng::Rng;
 use crate::traffic::Posted;
 
+/// Name and value; absent where the event has none.
+type Dimensions = Vec<(&'static str, Option<&'static str>)>;
+
 /// What a definition counts, said twice: as text for NeonHub, as code for the oracle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
@@ -51,7 +54,7 @@ impl Variant {
         if self == Self::ImpressionsOfOnePolicy { Source::Campaign } else { Source::Behavior }
     }
 
-    pub fn gain(self, event: &Posted) -> Option<(Vec<(&'static str, Option<&'static str>)>, Gain)> {
+    pub fn gain(self, event: &Posted) -> Option<(Dimensions, Gain)> {
         let is_order = event.kind == Kind::Track && event.name == "Order Completed";
         match self {
             Self::RevenueByCountry if is_order => {

@@ -3,17 +3,31 @@
 //!
 //! Each seed is one world. What comes out at its end is compared with plain loops over what was posted. A failing seed
 //! says its number; `NEONHUB_SIM_SEED=n` runs just that one, `NEONHUB_SIM_SEEDS=n` so many.
+//! (`cfg(test)` always holds here; by it clippy knows that these modules may panic.)
 
+#[cfg(test)]
+mod capped_replay;
+#[cfg(test)]
 mod checks;
+#[cfg(test)]
 mod civil;
+#[cfg(test)]
 mod definitions;
+#[cfg(test)]
 mod faults;
+#[cfg(test)]
 mod handover;
+#[cfg(test)]
 mod observer;
+#[cfg(test)]
 mod oracle;
+#[cfg(test)]
 mod rng;
+#[cfg(test)]
 mod tables;
+#[cfg(test)]
 mod traffic;
+#[cfg(test)]
 mod world;
 
 use faults::Sabotage;

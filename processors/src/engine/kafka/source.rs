@@ -45,6 +45,10 @@ impl RebalanceNotes {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
     }
 
+    fn has_notes(&self) -> bool {
+        !self.notes.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     fn take(&self) -> Vec<Note> {
         std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -160,13 +164,20 @@ impl Source for KafkaSource {
                 Some(Err(error)) => return Err(classify(&error)),
             }
             wait = Duration::ZERO;
+            if self.consumer.context().has_notes() {
+                break;
+            }
         }
         let mut events = Vec::new();
-        let notes = self.consumer.context().take();
-        for note in notes {
+        for note in self.consumer.context().take() {
             events.push(match note {
                 Note::Assigned(places) => SourceEvent::Assigned(self.ours(&places)),
-                Note::Revoked(places) => SourceEvent::Revoked(self.ours(&places)),
+                Note::Revoked(places) => {
+                    let revoked = self.ours(&places);
+                    // What was delivered before is delivered again to whoever has the partition next.
+                    batch.records.retain(|(record, ..)| !revoked.contains(&record.topic_partition()));
+                    SourceEvent::Revoked(revoked)
+                }
             });
         }
         let records = batch.finish();

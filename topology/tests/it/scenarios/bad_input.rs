@@ -49,6 +49,12 @@ impl Case {
         Self { original: Some(original.into()), ..self }
     }
 
+    /// A body that is refused by its stated size is not read to its end.
+    fn keeping_beginning(self) -> Self {
+        let beginning = self.body[..MOST_KEPT_BYTES].to_vec();
+        self.keeping(beginning)
+    }
+
     fn keeping_nothing(self) -> Self {
         Self { original: None, ..self }
     }
@@ -146,7 +152,9 @@ fn cases() -> Vec<Case> {
         Case::new("a NUL", "/v1/track", b"{\"event\":\"e\0\",\"userId\":\"u\"}".to_vec(), 400, "invalid_json"),
         Case::new("a million brackets", "/v1/track", "[".repeat(400_000), 400, "invalid_json"),
         Case::new("33 KB", "/v1/track", large_event, 413, "event_too_large").without_field(),
-        Case::new("a large body", "/v1/track", large_body, 413, "body_too_large").keeping(""),
+        Case::new("a large body", "/v1/track", large_body, 413, "body_too_large").keeping_beginning(),
+        Case::new("a very large body", "/v1/track", vec![b'['; 3 * 1024 * 1024], 413, "body_too_large")
+            .keeping_beginning(),
         Case::new("a bomb", "/v1/track", zeros, 413, "body_too_large")
             .encoded("gzip")
             .keeping(vec![0; MOST_BODY_BYTES]),
@@ -166,7 +174,7 @@ fn cases() -> Vec<Case> {
             413,
             "body_too_large",
         )
-        .keeping(""),
+        .keeping_beginning(),
         Case::new(
             "revenue is a word",
             "/v1/campaigns/events",
