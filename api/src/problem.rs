@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 /// What went wrong, for people and for programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProblemBody {
-    /// `https://neonhub.dev/problems/{kind}`: an identifier, not a page to fetch.
+    /// `urn:neonhub:problem:{kind}`: an identifier, not a page to fetch.
     #[serde(rename = "type")]
     pub kind: String,
     pub title: String,
@@ -71,7 +71,7 @@ impl Problem {
     pub fn body(&self) -> ProblemBody {
         let title = self.status.canonical_reason().unwrap_or("Error");
         ProblemBody {
-            kind: format!("https://neonhub.dev/problems/{}", title.to_lowercase().replace([' ', '\''], "-")),
+            kind: format!("urn:neonhub:problem:{}", title.to_lowercase().replace([' ', '\''], "-")),
             title: title.to_owned(),
             status: self.status.as_u16(),
             detail: self.detail.clone(),

@@ -144,7 +144,8 @@ impl Cli {
                 Command::Run(role) => run_role(role, &settings, &values).await?,
                 Command::Migrate => {
                     let applied = migrate(&settings).await?;
-                    println!("{} migrations applied: {}", applied.len(), applied.join(", "));
+                    println!("{} migrations applied", applied.len());
+                    applied.iter().for_each(|name| println!("  {name}"));
                 }
                 Command::Topics { check } => return topics(&settings, check).await,
                 Command::Graph { .. } => print!("{}", graph::to_text(settings.backbone.partitions)),

@@ -229,7 +229,12 @@ mod tests {
             updated_at: 1_574_554_500_000,
         };
         let json = serde_json::to_string(&upsert).unwrap();
-        assert!(json.contains(r#""dimensions":{"country":"de"},"source":"behavior","grain":"hour","zone":"Asia/Kathmandu""#), "{json}");
+        assert!(
+            json.contains(
+                r#""dimensions":{"country":"de"},"source":"behavior","grain":"hour","zone":"Asia/Kathmandu""#
+            ),
+            "{json}"
+        );
         assert!(json.contains(r#""window_start":"2019-11-24T00:15:00Z""#), "{json}");
         assert!(json.contains(r#""epoch":"2-77","revision":5,"final":false,"count":2,"sum":"2.5""#), "{json}");
         let back: WindowUpsert = serde_json::from_str(&json).unwrap();
