@@ -62,7 +62,11 @@ pub struct Worker<S: Stage> {
     uncommitted_records: u64,
     uncommitted_since_ms: Option<i64>,
     observed_at_ms: i64,
+    followed_at_ms: i64,
 }
+
+/// How often topics that every worker follows are looked at when nothing else comes.
+const FOLLOW_MS: i64 = 500;
 
 /// How often gauges are set.
 pub const OBSERVE_MS: i64 = 2_000;
@@ -92,6 +96,7 @@ impl<S: Stage> Worker<S> {
             uncommitted_records: 0,
             uncommitted_since_ms: None,
             observed_at_ms: i64::MIN / 2,
+            followed_at_ms: i64::MIN / 2,
         };
         worker.follow_globals()?;
         Ok(worker)
@@ -105,7 +110,8 @@ impl<S: Stage> Worker<S> {
         let wait = if self.uncommitted_records > 0 { Duration::ZERO } else { self.config.idle_wait };
         let events = self.source.poll(wait)?;
         let mut progress = Progress::default();
-        if !events.is_empty() {
+        let asleep_ms = (self.clock)().saturating_sub(self.followed_at_ms).abs();
+        if !events.is_empty() || asleep_ms >= FOLLOW_MS {
             self.follow_globals()?;
         }
         for event in events {
@@ -267,6 +273,7 @@ impl<S: Stage> Worker<S> {
     }
 
     fn follow_globals(&mut self) -> Result<(), EngineError> {
+        self.followed_at_ms = (self.clock)();
         for index in 0..self.globals.len() {
             let (place, position) = self.globals[index];
             let (start, end) = self.reader.bounds(place)?;

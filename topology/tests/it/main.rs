@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod clickhouse_crate;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod oracle;

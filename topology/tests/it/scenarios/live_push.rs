@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::live_socket;
 use crate::client::{Client, LIMIT};
 use crate::real_stack::wait_until;
 use crate::sse_client::{SseClient, SseMessage};
-use crate::stack::{API_KEY, Backbone, Stack, WORKSPACE};
+use crate::stack::{Backbone, Stack, WORKSPACE};
 
 const CONNECTIONS_THAT_BREAK: usize = 8;
 /// Windows that are read before the connection breaks.
@@ -50,7 +50,14 @@ pub fn run(backbone: Backbone) {
     assert!(whole.revisions.len() > CONNECTIONS_THAT_BREAK * WINDOWS_A_CONNECTION);
     assert_table_agrees(&client, &whole);
     stack.assert_audit_clean();
-    subscribe_and_unsubscribe(&client, &whole);
+    live_socket::run(&client, |grain, campaign| {
+        let wanted = |window: &&Value| {
+            window["metric"] == "impressions"
+                && window["grain"] == grain
+                && window["dimensions"]["campaign"] == campaign
+        };
+        whole.revisions.values().filter(wanted).count()
+    });
 }
 
 struct StopsAtDrop<'a>(&'a AtomicBool);
@@ -193,69 +200,4 @@ fn assert_table_agrees(client: &Client, whole: &Seen) {
 
 fn row_name(fields: [&Value; 5], series: &str, start_s: i64) -> String {
     format!("{} {series} {start_s}", fields.map(Value::to_string).join(" "))
-}
-
-/// A WebSocket gets what it subscribed to, and nothing of it any more after it unsubscribed.
-fn subscribe_and_unsubscribe(client: &Client, whole: &Seen) {
-    let url = format!("ws://127.0.0.1:{}/v1/live?access_token={API_KEY}", client.api_port);
-    let (mut socket, _) = tungstenite::connect(url).unwrap();
-    if let tungstenite::stream::MaybeTlsStream::Plain(stream) = socket.get_ref() {
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    }
-    let mut send = |socket: &mut tungstenite::WebSocket<_>, message: Value| {
-        socket.send(tungstenite::Message::text(message.to_string())).unwrap();
-    };
-    let next = |socket: &mut tungstenite::WebSocket<_>| -> Value {
-        loop {
-            if let tungstenite::Message::Text(text) = socket.read().unwrap() {
-                return serde_json::from_str(&text).unwrap();
-            }
-        }
-    };
-    let subscribe = |id: &str, grain: &str, campaign: &str| {
-        json!({ "subscribe": {
-            "id": id, "metrics": ["impressions"], "grain": grain, "from": "earliest",
-            "filters": [{ "dimension": "campaign", "value": campaign }],
-        } })
-    };
-    let revisions_of = |grain: &str, campaign: &str| {
-        let wanted = |window: &&Value| {
-            window["metric"] == "impressions"
-                && window["grain"] == grain
-                && window["dimensions"]["campaign"] == campaign
-        };
-        whole.revisions.values().filter(wanted).count()
-    };
-    let mut receive = |socket: &mut tungstenite::WebSocket<_>, id: &str, grain: &str, campaign: &str| {
-        for _ in 0..revisions_of(grain, campaign) {
-            let message = next(socket);
-            assert_eq!(message["subscription"], id, "{message}");
-            assert_eq!(
-                (&message["window"]["grain"], &message["window"]["dimensions"]["campaign"]),
-                (&json!(grain), &json!(campaign))
-            );
-        }
-    };
-    send(&mut socket, subscribe("hours", "hour", "c-1"));
-    assert_eq!(next(&mut socket), json!({ "subscribed": "hours" }));
-    receive(&mut socket, "hours", "hour", "c-1");
-    send(&mut socket, json!({ "unsubscribe": "hours" }));
-    assert_eq!(next(&mut socket), json!({ "unsubscribed": "hours" }));
-    send(&mut socket, subscribe("days", "day", "c-2"));
-    assert_eq!(next(&mut socket), json!({ "subscribed": "days" }));
-    receive(&mut socket, "days", "day", "c-2");
-    // An event for both: only the one subscription that is left hears of it.
-    let event =
-        |campaign: &str| json!({ "type": "impression", "campaign": campaign, "timestamp": "2026-03-01T00:00:00Z" });
-    client.accept("/v1/campaigns/events", &[event("c-1"), event("c-2")]);
-    loop {
-        let message = next(&mut socket);
-        assert_eq!(message["subscription"], "days", "{message}");
-        // Its instant makes older windows final, which is news of theirs.
-        if message["window"]["window_start"] == "2026-03-01T00:00:00Z" {
-            break;
-        }
-    }
-    send(&mut socket, json!({ "subscribe": { "id": "" } }));
-    assert_eq!(next(&mut socket)["error"]["field"], "subscribe.id");
 }

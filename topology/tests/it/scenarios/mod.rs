@@ -10,6 +10,7 @@ pub mod graceful_shutdown;
 pub mod kill_nine;
 pub mod late_events;
 pub mod live_push;
+mod live_socket;
 pub mod new_definition;
 pub mod retries_count_once;
 pub mod scale_out_and_in;
