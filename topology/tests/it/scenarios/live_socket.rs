@@ -16,7 +16,7 @@ pub fn run(client: &Client, revisions_of: impl Fn(&str, &str) -> usize) {
     let mut socket = LiveSocket::open(client.api_port);
     socket.subscribe("hours", "hour", "c-1", revisions_of("hour", "c-1"));
     socket.send(&json!({ "unsubscribe": "hours" }));
-    assert_eq!(socket.next(), json!({ "unsubscribed": "hours" }));
+    assert_eq!(socket.next_answer(), json!({ "unsubscribed": "hours" }));
     socket.subscribe("days", "day", "c-2", revisions_of("day", "c-2"));
     // An event for both: only the subscription that is left hears of it.
     let event = |campaign: &str| -> Value {
@@ -32,9 +32,9 @@ pub fn run(client: &Client, revisions_of: impl Fn(&str, &str) -> usize) {
         }
     }
     socket.send(&json!({ "subscribe": { "id": "" } }));
-    assert_eq!(socket.next()["error"]["field"], "subscribe.id");
+    assert_eq!(socket.next_answer()["error"]["field"], "subscribe.id");
     socket.send(&json!([1]));
-    assert_eq!(socket.next()["error"]["status"], 400);
+    assert_eq!(socket.next_answer()["error"]["status"], 400);
 }
 
 struct LiveSocket(WebSocket<TcpStream>);
@@ -57,6 +57,16 @@ impl LiveSocket {
         loop {
             if let Message::Text(text) = self.0.read().unwrap() {
                 return serde_json::from_str(&text).unwrap();
+            }
+        }
+    }
+
+    /// The next message that is no window.
+    fn next_answer(&mut self) -> Value {
+        loop {
+            let message = self.next();
+            if message.get("window").is_none() {
+                return message;
             }
         }
     }
