@@ -291,8 +291,9 @@ fn assert_dead_letters(client: &Client, cases: &[Case]) {
     let letters: Vec<Value> = client.sql(&sql).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for (case, original) in expected {
         let kept = &original[..original.len().min(MOST_KEPT_BYTES)];
+        let size = original.len().to_string();
         let is_of_case = |letter: &&Value| {
-            letter["reason"] == case.code && letter["size"] == original.len().to_string() && original_of(letter) == kept
+            letter["reason"] == case.code && letter["size"] == size.as_str() && original_of(letter) == kept
         };
         let letter = letters.iter().find(is_of_case);
         let letter = letter.unwrap_or_else(|| panic!("no dead letter for: {}", case.name));
