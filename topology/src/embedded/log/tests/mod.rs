@@ -8,7 +8,6 @@ mod membership;
 mod model;
 mod reading;
 mod reopening;
-mod speed;
 mod waiting;
 
 use std::sync::Arc;
