@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Every topic of the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -125,7 +124,7 @@ pub const TOPICS: [TopicSpec; 13] = {
             "metrics.partials",
             "metric key",
             PerSetting,
-            deleted(DAY),
+            RAW,
             "deltas of minutes, and watermarks",
         ),
         row(
