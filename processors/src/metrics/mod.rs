@@ -7,6 +7,7 @@
 mod definitions;
 mod deltas;
 mod merge;
+mod merge_windows;
 mod partial;
 mod table;
 mod watermark;
