@@ -31,13 +31,12 @@ lint: native-tools rust ## Clippy, warnings denied.
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 unit: native-tools rust ## Unit tests of all crates, and the simulation.
-	$(CARGO) test --workspace --locked --lib --bins
+	$(CARGO) test --workspace --locked --lib --bins --test simulation
 	$(CARGO) test --workspace --locked --doc
-	$(CARGO) test --workspace --locked --exclude neonhub-topology --test '*'
-	$(CARGO) test -p neonhub-topology --locked --test simulation
 
-integration: libchdb demo-data real-stack test-clients-setup ## Scenarios on the embedded stack, Kafka and Cassandra.
-	$(CARGO) test -p neonhub-topology --locked --test it -- --test-threads=$(TEST_THREADS)
+# All of them with --workspace: another choice of crates would unify other features and build everything again.
+integration: libchdb demo-data real-stack test-clients-setup ## Each crate's tests, and scenarios on real servers.
+	$(CARGO) test --workspace --locked --test it -- --test-threads=$(TEST_THREADS)
 
 compose-check: ## docker-compose.yml and the load tests, as far as a machine without a Docker engine can tell.
 	deploy/check-compose.sh
