@@ -1,5 +1,6 @@
 # NeonHub: `make demo` runs the main job on the embedded stack with real events; `make test` passes every test.
-# What they fetch goes into a cache folder outside the tree (NEONHUB_CACHE_DIR, else ~/.cache/neonhub).
+# What they fetch goes into a cache folder outside the tree (NEONHUB_CACHE_DIR, else in $XDG_CACHE_HOME or ~/.cache).
+# DEMO_FLAGS=--json prints one JSON object.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -22,7 +23,7 @@ test: setup format lint unit integration compose-check ## Sets up what is needed
 setup: native-tools rust libchdb demo-data real-stack test-clients-setup ## Fetches everything that tests need.
 
 build: native-tools rust
-	$(CARGO) build --release --locked --bin neonhub
+	@$(CARGO) build --release --locked --bin neonhub
 
 format: rust ## Checks the formatting.
 	$(CARGO) fmt --all --check
@@ -48,10 +49,10 @@ rust:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: install rustup, the toolchain is pinned in rust-toolchain.toml" >&2; exit 1; }
 
 libchdb: ## Fetches the ClickHouse library once, through npm.
-	@deploy/fetch-libchdb.sh | tail -n 1
+	@deploy/fetch-libchdb.sh | tail -n 1 >&2
 
 demo-data: ## Fetches the Open Bandit sample once, from PyPI.
-	@deploy/fetch-demo-data.sh | tail -n 1
+	@deploy/fetch-demo-data.sh | tail -n 1 >&2
 
 real-stack: ## Fetches Apache Kafka and Apache Cassandra once, from Maven Central.
 	@deploy/fetch-real-stack.sh

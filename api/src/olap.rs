@@ -68,6 +68,14 @@ pub struct SketchRow {
     pub final_until: i64,
 }
 
+/// A metric, and how far time is closed by its final windows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clickhouse::Row)]
+pub struct ClosedRow {
+    pub metric_name: String,
+    /// The greatest end of a final window, Unix seconds.
+    pub closed_until: i64,
+}
+
 /// An event; columns that were not asked for are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clickhouse::Row)]
 pub struct EventRow {
@@ -143,6 +151,10 @@ pub trait Olap: Send + Sync {
         statement: &SqlStatement,
         take: &mut (dyn FnMut(SketchRow) + Send),
     ) -> Result<(), OlapError>;
+
+    /// # Errors
+    /// See [`OlapError`].
+    async fn closed(&self, statement: &SqlStatement) -> Result<Vec<ClosedRow>, OlapError>;
 
     /// # Errors
     /// See [`OlapError`].

@@ -29,7 +29,10 @@ pub async fn run(
     query: &MetricQuery,
 ) -> Result<Answer, Problem> {
     let plan = Plan::new(query, catalog, workspace, workspace_zone, max_rows)?;
-    let current = read(olap, &plan, &plan.span).await?;
+    // Asked first: what is closed by now has been written by the time that the windows are read.
+    let closed = olap.closed(&statement::closed(&plan)).await?;
+    let mut current = read(olap, &plan, &plan.span).await?;
+    closed.iter().for_each(|row| current.close(&row.metric_name, row.closed_until));
     let previous = match &plan.previous {
         Some(span) => Some(read(olap, &plan, span).await?),
         None => None,

@@ -119,14 +119,7 @@ pub const TOPICS: [TopicSpec; 13] = {
             COMPACTED,
             "which user an anonymous id belongs to",
         ),
-        row(
-            MetricsPartials,
-            "metrics.partials",
-            "metric key",
-            PerSetting,
-            RAW,
-            "deltas of minutes, and watermarks",
-        ),
+        row(MetricsPartials, "metrics.partials", "metric key", PerSetting, RAW, "deltas of minutes, and watermarks"),
         row(
             MetricsWindows,
             "metrics.windows",

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use neonhub_topology::clients::{check_or_create_topics, migrate};
 use neonhub_topology::commands::replay::{self, ReplayOptions};
@@ -55,9 +56,9 @@ enum Command {
     },
     /// Post the Open Bandit sample through a stack of its own and compare three counts of it; exit code 1 if they differ.
     Demo {
-        /// Folder with {random,bts}/{all,men,women}.csv; `deploy/fetch-demo-data.sh` prints it.
+        /// Folder with {random,bts}/{all,men,women}.csv; absent: where `deploy/fetch-demo-data.sh` puts it.
         #[arg(long)]
-        data: PathBuf,
+        data: Option<PathBuf>,
         #[arg(long)]
         json: bool,
     },
@@ -110,13 +111,19 @@ enum Role {
     },
 }
 
+/// Exit code of what could not be done; 1 is for what was done and found wrong.
+const COULD_NOT: u8 = 2;
+
+/// In the cache, as `deploy/fetch-demo-data.sh` names it.
+const DEMO_DATA: &str = "obp-0.4.1";
+
 impl Cli {
     pub fn run(self) -> ExitCode {
         match self.execute() {
             Ok(code) => code,
             Err(error) => {
                 eprintln!("neonhub: {error:#}");
-                ExitCode::FAILURE
+                ExitCode::from(COULD_NOT)
             }
         }
     }
@@ -152,6 +159,12 @@ impl Cli {
                 Command::Audit { from, to, json } => return run_audit(&settings, from, to, json).await,
                 Command::Demo { data, json } => {
                     let library = olap::library(&settings, &values);
+                    let data = data.unwrap_or_else(|| values.path("cache_dir").unwrap_or_default().join(DEMO_DATA));
+                    anyhow::ensure!(
+                        data.is_dir(),
+                        "{} is not there: run deploy/fetch-demo-data.sh, or name the folder with --data",
+                        data.display()
+                    );
                     return demonstration::run(settings, library, data, json).await;
                 }
                 Command::Replay { files, mapping, url, write_key, rate, batch, json, as_import } => {
@@ -258,10 +271,11 @@ async fn run_audit(
 ) -> anyhow::Result<ExitCode> {
     let mut range = audit::Range::default();
     if let Some(from) = from {
-        range.from_ms = neonhub_schemas::time::parse_ms(&from)?;
+        range.from_ms =
+            neonhub_schemas::time::parse_ms(&from).context("--from takes RFC 3339, like 2026-01-31T00:00:00Z")?;
     }
     if let Some(to) = to {
-        range.to_ms = neonhub_schemas::time::parse_ms(&to)?;
+        range.to_ms = neonhub_schemas::time::parse_ms(&to).context("--to takes RFC 3339, like 2026-01-31T00:00:00Z")?;
     }
     let report = audit::run(settings, range).await?;
     if json {

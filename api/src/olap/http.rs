@@ -8,7 +8,7 @@ use clickhouse::error::Error;
 use clickhouse::query::Query;
 use clickhouse::{Client, RowOwned, RowRead};
 
-use super::{ActivationRow, EventRow, Olap, OlapError, SketchRow, SqlStatement, WindowRow};
+use super::{ActivationRow, ClosedRow, EventRow, Olap, OlapError, SketchRow, SqlStatement, WindowRow};
 
 /// Where ClickHouse is.
 #[derive(Clone)]
@@ -120,6 +120,10 @@ impl Olap for ClickHouseOlap {
             Ok(())
         };
         self.in_time(read).await
+    }
+
+    async fn closed(&self, statement: &SqlStatement) -> Result<Vec<ClosedRow>, OlapError> {
+        self.rows(statement).await
     }
 
     async fn events(&self, statement: &SqlStatement) -> Result<Vec<EventRow>, OlapError> {

@@ -5,13 +5,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{ActivationRow, EventRow, Olap, OlapError, SketchRow, SqlStatement, WindowRow};
+use super::{ActivationRow, ClosedRow, EventRow, Olap, OlapError, SketchRow, SqlStatement, WindowRow};
 
 #[derive(Debug, Default)]
 pub struct Answers {
     pub windows: VecDeque<Vec<WindowRow>>,
     pub sketches: VecDeque<Vec<SketchRow>>,
     pub events: VecDeque<Vec<EventRow>>,
+    /// Told to every query.
+    pub closed: Vec<ClosedRow>,
     pub activations: Vec<ActivationRow>,
     pub failure: Option<OlapError>,
     pub asked: Vec<SqlStatement>,
@@ -46,6 +48,10 @@ impl Olap for MemoryOlap {
         let rows = self.ask(statement)?.sketches.pop_front().unwrap_or_default();
         rows.into_iter().for_each(take);
         Ok(())
+    }
+
+    async fn closed(&self, statement: &SqlStatement) -> Result<Vec<ClosedRow>, OlapError> {
+        Ok(self.ask(statement)?.closed.clone())
     }
 
     async fn events(&self, statement: &SqlStatement) -> Result<Vec<EventRow>, OlapError> {

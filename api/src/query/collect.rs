@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use neonhub_schemas::Micros;
+use neonhub_schemas::event::Source;
 use neonhub_schemas::sketch::{DdSketch, HyperLogLog};
 use neonhub_schemas::window::Aggregate;
 use serde::Deserialize;
@@ -35,7 +36,9 @@ pub struct Table {
     series: HashMap<String, usize>,
     cells: Cells,
     max_cells: usize,
-    final_until: i64,
+    sources: HashMap<String, Source>,
+    /// By source that was asked: the greatest end of a final window.
+    closed: BTreeMap<Source, i64>,
 }
 
 fn decimal(text: &str) -> Result<Micros, String> {
@@ -52,7 +55,8 @@ impl Table {
             series: series.collect(),
             cells: Cells::new(),
             max_cells: plan.max_rows,
-            final_until: 0,
+            sources: plan.witnesses.iter().map(|series| (series.name.clone(), series.source)).collect(),
+            closed: plan.series.iter().map(|series| (series.source, 0)).collect(),
         }
     }
 
@@ -71,10 +75,18 @@ impl Table {
         &self.cells
     }
 
-    /// A final window ends here: everything before it has been seen (but for late events). Unix seconds.
+    /// Final windows of every asked source end here or later: everything before has been seen (but for late events).
+    /// Unix seconds.
     #[must_use]
-    pub fn final_until(&self) -> i64 {
-        self.final_until
+    pub fn closed_until(&self) -> i64 {
+        self.closed.values().copied().min().unwrap_or(0)
+    }
+
+    /// A final window of `metric` ends at `until`, so time is closed until then for the metric's source.
+    pub fn close(&mut self, metric: &str, until: i64) {
+        if let Some(closed) = self.sources.get(metric).and_then(|source| self.closed.get_mut(source)) {
+            *closed = until.max(*closed);
+        }
     }
 
     /// # Errors
@@ -115,7 +127,7 @@ impl Table {
         all_final: bool,
         final_until: i64,
     ) -> Result<(), String> {
-        self.final_until = self.final_until.max(final_until);
+        self.close(metric, final_until);
         // Windows outside of the span do not come, but for an hour's label before the first.
         let Some(bucket) = self.buckets.get(&bucket) else { return Ok(()) };
         let series = *self.series.get(metric).ok_or_else(|| format!("`{metric}` was not asked for"))?;
@@ -162,7 +174,13 @@ mod tests {
         assert_eq!(cell.aggregates[0].sum.to_string(), "12345678901234567890.123456");
         assert_eq!(cell.aggregates[1].distinct.as_ref().unwrap().estimate(), 2);
         assert!(!cell.all_final);
-        assert_eq!(table.final_until(), 9);
+        // Revenue is the campaigns'; visitors are behavior, of which nothing is known yet.
+        assert_eq!(table.closed_until(), 0);
+        table.close("sessions", 7);
+        table.close("nothing_known", 99);
+        assert_eq!(table.closed_until(), 7);
+        table.close("page_views", 12);
+        assert_eq!(table.closed_until(), 9);
         assert!(table.add_sums(&WindowRow { total_sum: "x".into(), ..sums }).is_err());
     }
 }

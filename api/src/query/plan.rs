@@ -2,16 +2,17 @@
 //!
 //! A checked query: which series to read over which span, and what to make of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::StatusCode;
+use neonhub_schemas::event::Source;
 use neonhub_schemas::metric::{Aggregation, Definition};
 use neonhub_schemas::time;
 use neonhub_schemas::window::Calendar;
 
 use super::request::{DimensionFilter, DimensionOperator, MetricQuery, Order, QueryGrain};
 use super::span::{Span, SpanRequest, previous};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Metric};
 use crate::problem::Problem;
 
 const MAX_METRICS: usize = 20;
@@ -25,6 +26,7 @@ pub struct Series {
     pub name: String,
     pub series: u64,
     pub aggregation: Aggregation,
+    pub source: Source,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub struct Plan {
     pub previous: Option<Span>,
     /// What is read.
     pub series: Vec<Series>,
+    /// Every event metric of the sources of `series`: time is closed for a source as a whole, whoever noticed.
+    pub witnesses: Vec<Series>,
     /// What is answered, in the order asked; derived ones and all they need are in `definitions`.
     pub metrics: Vec<String>,
     pub definitions: BTreeMap<String, Definition>,
@@ -100,6 +104,7 @@ impl Plan {
             grain: query.grain,
             span,
             previous: previous_span,
+            witnesses: witnesses(&series, catalog),
             series,
             metrics: query.metrics.clone(),
             definitions: catalog.iter().map(|metric| (metric.name.clone(), metric.definition.clone())).collect(),
@@ -144,11 +149,27 @@ fn check_metrics(query: &MetricQuery, catalog: &Catalog) -> Result<Vec<Series>, 
             return Err(Problem::field(field(), format!("`{name}` is named twice")));
         }
         for (name, series, metric) in catalog.events_behind(name) {
-            found.insert(name.to_owned(), (series, metric.aggregation));
+            let name = name.to_owned();
+            let found_one =
+                Series { name: name.clone(), series, aggregation: metric.aggregation, source: metric.source };
+            found.insert(name, found_one);
         }
     }
-    let series = found.into_iter().map(|(name, (series, aggregation))| Series { name, series, aggregation });
-    Ok(series.collect())
+    Ok(found.into_values().collect())
+}
+
+fn witnesses(series: &[Series], catalog: &Catalog) -> Vec<Series> {
+    let sources: BTreeSet<Source> = series.iter().map(|series| series.source).collect();
+    let of_a_source = |metric: &Metric| match &metric.definition {
+        Definition::Events(events) if sources.contains(&events.source) => Some(Series {
+            name: metric.name.clone(),
+            series: metric.series,
+            aggregation: events.aggregation,
+            source: events.source,
+        }),
+        _ => None,
+    };
+    catalog.iter().filter_map(of_a_source).collect()
 }
 
 fn check_dimension(field: &str, dimension: &str, query: &MetricQuery, catalog: &Catalog) -> Result<(), Problem> {

@@ -58,6 +58,27 @@ pub fn sketches(plan: &Plan, span: &Span) -> Option<SqlStatement> {
     Some(statement)
 }
 
+/// The greatest end of a final window by metric, whatever the query's filters and end: a quiet tail closes too.
+#[must_use]
+pub fn closed(plan: &Plan) -> SqlStatement {
+    let mut statement = SqlStatement::default();
+    let workspace = statement.bind("String", Param::Text(plan.workspace.clone()));
+    let which = which(&mut statement, &plan.witnesses);
+    let from = statement.bind("Int64", Param::Integer(plan.span.from_s));
+    // Without FINAL and minutes, to be cheap: what is final stays so in every later revision. Windows that began before
+    // the query does may end within it.
+    let since = |interval: &str| format!("w.window_start >= toDateTime({from}, 'UTC') - INTERVAL {interval}");
+    statement.sql = format!(
+        "SELECT CAST(w.metric AS String) AS metric_name, toInt64(max(toUnixTimestamp(w.window_end))) AS closed_until \
+         FROM metric_windows AS w WHERE w.workspace = {workspace} AND ({which}) AND w.final \
+         AND ((w.grain IN ('quarter', 'hour') AND {}) OR (w.grain IN ('day', 'week', 'month') AND {})) \
+         GROUP BY metric_name",
+        since("2 HOUR"),
+        since("32 DAY"),
+    );
+    statement
+}
+
 fn columns(statement: &mut SqlStatement, plan: &Plan, span: &Span) -> String {
     let bucket = match &span.grouping {
         Grouping::Label => "toInt64(toUnixTimestamp(w.window_start))".to_owned(),
@@ -77,21 +98,24 @@ fn dimension(statement: &mut SqlStatement, name: &str) -> String {
     format!("w.dimensions[{name}]")
 }
 
-fn conditions(statement: &mut SqlStatement, plan: &Plan, span: &Span, series: &[&Series]) -> String {
-    let workspace = statement.bind("String", Param::Text(plan.workspace.clone()));
-    let mut which = Vec::with_capacity(series.len());
-    for series in series {
+fn which<'a>(statement: &mut SqlStatement, series: impl IntoIterator<Item = &'a Series>) -> String {
+    let mut one = |series: &Series| {
         let name = statement.bind("String", Param::Text(series.name.clone()));
         let number = statement.bind("UInt64", Param::Unsigned(series.series));
-        which.push(format!("(w.metric = {name} AND w.series = {number})"));
-    }
+        format!("(w.metric = {name} AND w.series = {number})")
+    };
+    series.into_iter().map(&mut one).collect::<Vec<_>>().join(" OR ")
+}
+
+fn conditions(statement: &mut SqlStatement, plan: &Plan, span: &Span, series: &[&Series]) -> String {
+    let workspace = statement.bind("String", Param::Text(plan.workspace.clone()));
+    let which = which(statement, series.iter().copied());
     let zone = statement.bind("String", Param::Text(span.stored_zone.clone()));
     let from = statement.bind("Int64", Param::Integer(span.labels.0));
     let to = statement.bind("Int64", Param::Integer(span.labels.1));
     let mut text = format!(
-        "w.workspace = {workspace} AND ({}) AND w.grain = '{}' AND w.zone = {zone} \
+        "w.workspace = {workspace} AND ({which}) AND w.grain = '{}' AND w.zone = {zone} \
          AND w.window_start >= toDateTime({from}, 'UTC') AND w.window_start < toDateTime({to}, 'UTC')",
-        which.join(" OR "),
         span.stored_grain.as_str(),
     );
     for filter in &plan.filters {
@@ -137,6 +161,18 @@ mod tests {
             assert!(statement.sql.contains(&format!("{{{name}:")), "{name} is not used");
         }
         assert!(statement.sql.contains("roundDown(") && statement.sql.contains("w.grain = 'quarter'"));
+    }
+
+    #[test]
+    fn what_is_closed_is_asked_of_every_metric_of_the_sources_and_nothing_else() {
+        let plan =
+            plan(json!({"metrics": ["clicks"], "filters": [{"dimension": "policy", "op": "eq", "value": "bts"}]}))
+                .unwrap();
+        let statement = closed(&plan);
+        let binds = |text: &str| statement.params.iter().any(|(_, param)| *param == Param::Text(text.to_owned()));
+        assert!(binds("acme") && binds("clicks") && binds("impressions") && !binds("page_views"), "{statement:?}");
+        assert!(!binds("bts") && !statement.sql.contains("window_start <"), "{}", statement.sql);
+        assert!(statement.params.iter().any(|(_, param)| *param == Param::Integer(plan.span.from_s)));
     }
 
     #[test]

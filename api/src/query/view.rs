@@ -82,8 +82,8 @@ pub fn answer(plan: &Plan, current: &Table, previous: Option<&Table>) -> Result<
         let (index, groups) = key;
         let Some(bucket) = plan.span.buckets.get(index) else { continue };
         let before = previous.map(|previous| previous.cells().get(&(index, groups.clone())).unwrap_or(&nothing));
-        // Parts that nobody has written yet may still come, unless a final window shows that their time is over.
-        let is_over = current.final_until() >= bucket.end_s.min(plan.span.to_s);
+        // Parts that nobody has written yet may still come, unless final windows show that their time is over.
+        let is_over = current.closed_until() >= bucket.end_s.min(plan.span.to_s);
         rows.push(AnswerRow {
             columns: columns.clone(),
             bucket: index,
@@ -308,6 +308,29 @@ mod tests {
         assert_eq!(open["rows"][0]["window_start"], "2019-11-24T06:00:00+05:45");
         let closed = answer_of(query, &[row("clicks", start, "men", 2, start + 3_600)], None);
         assert_eq!(closed["rows"][0]["final"], true);
+    }
+
+    #[test]
+    fn rows_are_final_when_every_source_is_closed_until_their_end() {
+        let query = json!({"metrics": ["clicks", "page_views"], "grain": "total", "fill": true});
+        let is_final = |closes: &[(&str, i64)], rows: &[WindowRow]| {
+            let plan = plan(query.clone()).unwrap();
+            let mut table = Table::new(&plan, &plan.span);
+            rows.iter().for_each(|row| table.add_sums(row).unwrap());
+            closes.iter().for_each(|(metric, until)| table.close(metric, *until));
+            answer(&plan, &table, None).unwrap().rows[0].is_final
+        };
+        let end = FIRST + 7 * DAY;
+        let mut quiet_tail = row("clicks", 0, "", 2, FIRST + DAY);
+        quiet_tail.group_values.clear();
+        let rows = [quiet_tail];
+        assert!(!is_final(&[], &rows));
+        assert!(!is_final(&[("impressions", end)], &rows), "behavior is open");
+        assert!(!is_final(&[("impressions", end), ("sessions", end - 1)], &rows));
+        assert!(is_final(&[("impressions", end), ("sessions", end)], &rows));
+        assert!(is_final(&[("impressions", end), ("sessions", end)], &[]), "nothing came, and nothing will");
+        let open = [WindowRow { all_final: 0, ..rows[0].clone() }];
+        assert!(!is_final(&[("impressions", end), ("sessions", end)], &open));
     }
 
     #[test]

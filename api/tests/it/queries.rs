@@ -1,7 +1,7 @@
 //! `POST /v1/metrics/query` and `POST /v1/events/query`.
 
 use axum::http::Method;
-use neonhub_api::olap::{EventRow, WindowRow};
+use neonhub_api::olap::{ClosedRow, EventRow, WindowRow};
 use serde_json::{Value, json};
 
 use crate::rig::Rig;
@@ -35,6 +35,44 @@ async fn rows_come_with_exact_decimals() {
     );
     assert!(answer.text.contains(r#""window_start":"2019-11-24T05:00:00+05:45""#), "{}", answer.text);
     assert_eq!(answer.json["meta"]["stored_grain"], "quarter");
+}
+
+#[tokio::test]
+async fn what_other_metrics_closed_makes_rows_final() {
+    let rig = Rig::new();
+    let first_half = WindowRow {
+        metric_name: "clicks".into(),
+        bucket: 1_574_553_600,
+        total_count: 2,
+        total_sum: "0".into(),
+        all_final: 1,
+        final_until: 1_574_554_500,
+        ..WindowRow::default()
+    };
+    let finals = async |grain: &str, closed_until: i64| {
+        rig.olap.answers().windows.push_back(vec![WindowRow {
+            bucket: if grain == "total" { 0 } else { first_half.bucket },
+            ..first_half.clone()
+        }]);
+        rig.olap.answers().closed = vec![ClosedRow { metric_name: "spend".into(), closed_until }];
+        let mut query = query();
+        query["metrics"] = json!(["clicks"]);
+        query["grain"] = json!(grain);
+        query["fill"] = json!(true);
+        query["group_by"] = json!([]);
+        let answer = rig.call(Method::POST, "/v1/metrics/query", Some(query)).await;
+        let rows = answer.json["rows"].as_array().unwrap().clone();
+        rows.iter().map(|row| row["final"].as_bool().unwrap()).collect::<Vec<_>>()
+    };
+    // Kathmandu's hours begin at a quarter: 23:15, 00:15, 01:15; the range cuts the first and the last.
+    assert_eq!(finals("hour", 0).await, [false, false, false]);
+    assert_eq!(finals("hour", 1_574_554_500).await, [true, false, false]);
+    assert_eq!(finals("hour", 1_574_558_100).await, [true, true, false]);
+    assert_eq!(finals("hour", 1_574_560_800).await, [true, true, true]);
+    assert_eq!(finals("total", 1_574_560_799).await, [false]);
+    assert_eq!(finals("total", 1_574_560_800).await, [true]);
+    let asked = &rig.olap.answers().asked;
+    assert!(asked[0].sql.contains("AS closed_until") && !asked[0].sql.contains("w.dimensions"), "{}", asked[0].sql);
 }
 
 #[tokio::test]

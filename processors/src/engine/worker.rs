@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use neonhub_schemas::record::{Record, TopicPartition};
+use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
 
 use super::ports::{CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent};
 use super::stage::{Restore, Stage};
@@ -43,6 +43,9 @@ struct OpenTask<T> {
     next_offset: Option<u64>,
     /// Records below it were committed, or processed since: one that comes again is passed over.
     expected_offset: u64,
+    /// What is committed for the partition. Outputs never go without it: the group's generation fences a commit only where
+    /// there are offsets in it.
+    committed: CommittedOffset,
     /// Not committed yet; given up with the task when its partition is revoked.
     outputs: Outputs,
     dirty: bool,
@@ -193,8 +196,13 @@ impl<S: Stage> Worker<S> {
                 continue;
             }
             let mut outputs = std::mem::take(&mut open.outputs);
-            if let Some(offset) = self.stage.prepare_commit(&mut open.task, open.next_offset, now_ms, &mut outputs) {
-                unit.offsets.push((*partition, offset));
+            let committed = self.stage.prepare_commit(&mut open.task, open.next_offset, now_ms, &mut outputs);
+            let has_moved = committed.is_some();
+            if let Some(committed) = committed {
+                open.committed = committed;
+            }
+            if has_moved || !outputs.records.is_empty() {
+                unit.offsets.push((*partition, open.committed.clone()));
             }
             open.dirty = false;
             unit.records.append(&mut outputs.records);
@@ -250,11 +258,20 @@ impl<S: Stage> Worker<S> {
                 self.reader.read(place, from, to, &mut |record| stage.restore(&mut task, &record))?;
             }
             timer.observe_duration();
-            let expected_offset = committed.as_ref().map_or(0, |committed| committed.offset);
-            self.tasks.insert(
-                *partition,
-                OpenTask { task, next_offset: None, expected_offset, outputs: Outputs::default(), dirty: false },
-            );
+            let (start, end) = self.reader.bounds(*partition)?;
+            let committed = committed.clone().unwrap_or(CommittedOffset { offset: start, metadata: String::new() });
+            if committed.offset > end {
+                tracing::error!(%partition, committed = committed.offset, end, "the log ends before what was committed");
+            }
+            let open = OpenTask {
+                task,
+                next_offset: None,
+                expected_offset: committed.offset.min(end),
+                committed,
+                outputs: Outputs::default(),
+                dirty: false,
+            };
+            self.tasks.insert(*partition, open);
         }
         self.source.resume(partitions)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use neonhub_schemas::record::{CommittedOffset, Record};
 
 /// Records of one partition that wait to be landed, and the plan that is written down for them.
@@ -30,10 +31,13 @@ impl PartitionBuffer {
         Self { from, planned_to, is_recovered: planned_to.is_some(), ..Self::default() }
     }
 
-    pub fn push(&mut self, record: Record, now_ms: i64) {
+    pub fn push(&mut self, mut record: Record, now_ms: i64) {
         if record.offset < self.from {
             return;
         }
+        // A record's bytes are a slice of all that was polled with it: kept for long, they are a copy of their own.
+        record.key = Bytes::copy_from_slice(&record.key);
+        record.value = record.value.map(|value| Bytes::copy_from_slice(&value));
         self.bytes += record.size();
         self.oldest_at_ms.get_or_insert(now_ms);
         self.records.push_back(record);
@@ -105,7 +109,6 @@ impl PartitionBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use neonhub_schemas::{Headers, Topic};
 
     fn record(offset: u64) -> Record {

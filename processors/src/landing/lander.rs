@@ -9,7 +9,9 @@ use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
 use super::buffer::PartitionBuffer;
 use super::rows::{DeadLetterRow, Rows, rows_of};
 use super::{InsertError, Tables};
-use crate::engine::{Clock, CommitUnit, Committer, EngineError, EngineMetrics, OBSERVE_MS, Ports, Source, SourceEvent};
+use crate::engine::{
+    Clock, CommitUnit, Committer, EngineError, EngineMetrics, LogReader, OBSERVE_MS, Ports, Source, SourceEvent,
+};
 
 #[derive(Clone, Debug)]
 pub struct LandingConfig {
@@ -43,6 +45,7 @@ const MISSING_ATTEMPTS: u32 = 16;
 pub struct Landing {
     source: Box<dyn Source>,
     committer: Box<dyn Committer>,
+    reader: Box<dyn LogReader>,
     tables: Box<dyn Tables>,
     clock: Clock,
     config: LandingConfig,
@@ -60,10 +63,11 @@ impl Landing {
         config: LandingConfig,
         metrics: EngineMetrics,
     ) -> Self {
-        let Ports { source, committer, .. } = ports;
+        let Ports { source, committer, reader } = ports;
         Self {
             source,
             committer,
+            reader,
             tables,
             clock,
             config,
@@ -105,7 +109,13 @@ impl Landing {
     fn open(&mut self, partitions: &[TopicPartition]) -> Result<(), EngineError> {
         let committed = self.source.committed(partitions)?;
         for (partition, committed) in partitions.iter().zip(&committed) {
-            self.partitions.insert(*partition, PartitionBuffer::open(committed.as_ref()));
+            let (_, end) = self.reader.bounds(*partition)?;
+            let mut buffer = PartitionBuffer::open(committed.as_ref());
+            if buffer.from > end {
+                tracing::error!(%partition, committed = buffer.from, end, "the log ends before what was committed");
+                buffer = PartitionBuffer::open(Some(&CommittedOffset { offset: end, metadata: String::new() }));
+            }
+            self.partitions.insert(*partition, buffer);
         }
         self.source.resume(partitions)
     }

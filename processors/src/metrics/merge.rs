@@ -153,7 +153,7 @@ impl Stage for MetricsMerge {
         let source = upsert.source;
         let id =
             WindowId { key: task.table.intern(&upsert.key, source), grain: upsert.grain, start_s: upsert.window_start };
-        task.by_record_key.insert(record.key.clone(), (id, upsert.epoch));
+        task.by_record_key.insert(Bytes::copy_from_slice(&record.key), (id, upsert.epoch));
         task.restored_to = task.restored_to.max(Some(upsert.as_of));
         let live = LiveWindow {
             aggregate,

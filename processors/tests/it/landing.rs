@@ -68,7 +68,7 @@ struct NoReader;
 
 impl LogReader for NoReader {
     fn bounds(&mut self, _place: TopicPartition) -> Result<(u64, u64), EngineError> {
-        Ok((0, 0))
+        Ok((0, 1_000))
     }
 
     fn offset_for_time(&mut self, _place: TopicPartition, _timestamp_ms: i64) -> Result<u64, EngineError> {

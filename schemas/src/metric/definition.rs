@@ -22,7 +22,7 @@ pub struct DefinitionText {
     /// All must hold.
     #[serde(default, rename = "where", skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<ConditionText>,
-    /// The field that is aggregated; not for `count`.
+    /// The field that is aggregated. `count` needs none; with one it counts the events that have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// `count`, `sum`, `min`, `max`, `avg`, `uniques` or `quantile(q)`.
@@ -121,10 +121,8 @@ impl DefinitionText {
             .parse()
             .map_err(|reason: String| wrong("aggregation", reason))?;
         let value = self.value.as_deref().map(|text| field_path("value", text)).transpose()?;
-        match (&value, aggregation.needs_value()) {
-            (None, true) => return Err(wrong("value", format!("is missing: {aggregation} needs a field"))),
-            (Some(_), false) => return Err(wrong("value", "count takes no field")),
-            _ => {}
+        if value.is_none() && aggregation.needs_value() {
+            return Err(wrong("value", format!("is missing: {aggregation} needs a field")));
         }
         if self.event.as_ref().is_some_and(|event| event.is_empty() || event.len() > 512) {
             return Err(wrong("event", "is 1 to 512 bytes long"));
@@ -208,7 +206,6 @@ mod tests {
             (r#"{}"#, "source"),
             (r#"{"source":"behavior"}"#, "aggregation"),
             (r#"{"source":"behavior","aggregation":"sum"}"#, "value"),
-            (r#"{"source":"behavior","aggregation":"count","value":"value"}"#, "value"),
             (r#"{"source":"behavior","aggregation":"count","dimensions":["x"]}"#, "dimensions[0]"),
             (
                 r#"{"source":"behavior","aggregation":"count","dimensions":["properties.a","context.a"]}"#,

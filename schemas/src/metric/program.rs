@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::aggregation::Aggregation;
 use super::definition::EventMetric;
 use super::key::MetricKey;
-use crate::event::{Envelope, FieldSet, Source};
+use crate::event::{Envelope, FieldSet, Kind, Source};
 use crate::window::Sample;
 
 /// One metric of a program.
@@ -82,9 +82,13 @@ impl Program {
     /// Calls `emit` for each metric the event counts for. An event without the metric's value counts for nothing.
     pub fn evaluate<'a>(&self, event: &'a Envelope<'_>, mut emit: impl FnMut(Hit<'a>)) {
         let source = event.source();
+        // A track event may be called `page` by its sender; that does not make it a page.
+        let poses_as_kind =
+            event.kind == Kind::Track && Kind::behavior_from(&event.name).is_some_and(|kind| !kind.is_named());
         let event_name = if event.kind.is_named() { event.name.as_ref() } else { event.kind.as_str() };
         // A tuple key of borrowed parts cannot be looked up in a map of owned ones; the name is short.
-        let named = self.by_event.get(&(source, event_name.to_owned())).map_or(&[][..], Vec::as_slice);
+        let named = self.by_event.get(&(source, event_name.to_owned())).filter(|_| !poses_as_kind);
+        let named = named.map_or(&[][..], Vec::as_slice);
         let unnamed = self.by_source.get(&source).map_or(&[][..], Vec::as_slice);
         if named.is_empty() && unnamed.is_empty() {
             return;
@@ -105,7 +109,9 @@ impl Program {
                 None => Sample::One,
                 Some(slot) => {
                     let Some(value) = self.fields.value(slot, event, &extracted) else { continue };
-                    if metric.definition.aggregation == Aggregation::Uniques {
+                    if metric.definition.aggregation == Aggregation::Count {
+                        Sample::One
+                    } else if metric.definition.aggregation == Aggregation::Uniques {
                         Sample::Distinct(xxh3_64(value.to_text().as_bytes()))
                     } else {
                         let Some(number) = value.to_decimal() else { continue };
@@ -177,6 +183,30 @@ mod tests {
         let track = Envelope::decode(golden.as_bytes()).unwrap();
         let names: Vec<String> = hits(&program, &track).into_iter().map(|(name, _, _)| name).collect();
         assert_eq!(names, ["visitors", "sessions"]);
+    }
+
+    #[test]
+    fn a_track_event_called_page_is_no_page_view() {
+        let program = program(&built_in());
+        let golden = include_str!("../../golden/envelope-v1-track.json").replace("Order Completed", "page");
+        let track = Envelope::decode(golden.as_bytes()).unwrap();
+        assert!(hits(&program, &track).iter().all(|(name, ..)| name != "page_views"));
+        let page = golden.replace("\"kind\":\"track\"", "\"kind\":\"page\"");
+        let page = Envelope::decode(page.as_bytes()).unwrap();
+        assert!(hits(&program, &page).iter().any(|(name, ..)| name == "page_views"));
+    }
+
+    #[test]
+    fn a_count_with_a_field_counts_the_events_that_have_it() {
+        let text: DefinitionText = serde_json::from_str(
+            r#"{"source":"behavior","event":"Order Completed","aggregation":"count","value":"properties.revenue"}"#,
+        )
+        .unwrap();
+        let program = program(&[("orders", text)]);
+        let golden = include_str!("../../golden/envelope-v1-track.json");
+        assert_eq!(hits(&program, &Envelope::decode(golden.as_bytes()).unwrap()).len(), 1);
+        let without = golden.replace("\"revenue\":19.99,", "");
+        assert!(hits(&program, &Envelope::decode(without.as_bytes()).unwrap()).is_empty());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::settings::Settings;
 /// The settings cannot be worked with, the store is away, or serving fails.
 pub async fn run(settings: &Settings, backbone: &Backbone, listener: TcpListener, stop: Stop) -> anyhow::Result<()> {
     let Some(key) = settings.access.api_key.clone() else {
-        anyhow::bail!("NEONHUB_BOOTSTRAP_API_KEY is not set: give the query API a key of 8 to 512 characters");
+        anyhow::bail!("NEONHUB_BOOTSTRAP_API_KEY is not set: give the query API a key");
     };
     let config = ApiConfig {
         keys: vec![ApiKey { workspace: settings.access.workspace.clone(), key }],

@@ -23,7 +23,7 @@ pub async fn run(settings: &Settings, backbone: &Backbone, listener: TcpListener
 
 fn config(settings: &Settings) -> anyhow::Result<IngestConfig> {
     let Some(key) = &settings.access.write_key else {
-        anyhow::bail!("NEONHUB_BOOTSTRAP_WRITE_KEY is not set: give the SDKs a write key of 8 to 512 characters");
+        anyhow::bail!("NEONHUB_BOOTSTRAP_WRITE_KEY is not set: give the SDKs a write key");
     };
     let limits = &settings.limits;
     Ok(IngestConfig {

@@ -192,12 +192,20 @@ fn spawn(
         let mut backoff = Duration::from_millis(100);
         while !shared.stop.is_stopped() {
             let began_ms = (shared.clock)();
-            let Err(error) = work() else { break };
+            // A panic is a bug, but one that must not stop the others' events for good.
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&work));
+            let outcome = outcome.unwrap_or_else(|_| Err(EngineError::Fatal("the worker panicked".to_owned())));
+            let Err(error) = outcome else { break };
             shared.metrics.restarts.with_label_values(&[processor.as_str()]).inc();
             if (shared.clock)() - began_ms > 30_000 {
                 backoff = Duration::from_millis(100);
             }
-            tracing::warn!(processor, %error, backoff_ms = backoff.as_millis(), "worker begins again from what is committed");
+            let backoff_ms = backoff.as_millis();
+            if matches!(error, EngineError::Fatal(_)) {
+                tracing::error!(processor, %error, backoff_ms, "worker begins again, but this needs a person");
+            } else {
+                tracing::warn!(processor, %error, backoff_ms, "worker begins again from what is committed");
+            }
             if shared.stop.wait(backoff) {
                 break;
             }

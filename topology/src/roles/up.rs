@@ -39,7 +39,7 @@ pub struct Stack {
 pub async fn start(settings: &Settings, library: PathBuf) -> anyhow::Result<Stack> {
     anyhow::ensure!(
         settings.access.write_key.is_some() && settings.access.api_key.is_some(),
-        "set NEONHUB_BOOTSTRAP_WRITE_KEY (for SDKs) and NEONHUB_BOOTSTRAP_API_KEY (for the query API), 8 to 512 characters each"
+        "set NEONHUB_BOOTSTRAP_WRITE_KEY (for SDKs) and NEONHUB_BOOTSTRAP_API_KEY (for the query API)"
     );
     std::fs::create_dir_all(&settings.data_dir)
         .map_err(|error| anyhow::anyhow!("NEONHUB_DATA_DIR = `{}`: {error}", settings.data_dir.display()))?;

@@ -104,6 +104,7 @@ pub struct AccessSettings {
     pub workspace: String,
     pub write_key: Option<String>,
     pub api_key: Option<String>,
+    pub webhook_secret: Option<String>,
     pub timezone: String,
     pub allow_any_origin: bool,
 }
@@ -200,6 +201,7 @@ impl Settings {
                 })?,
                 write_key: values.secret("bootstrap_write_key")?,
                 api_key: values.secret("bootstrap_api_key")?,
+                webhook_secret: values.secret("bootstrap_webhook_secret")?,
                 timezone: values.checked("workspace_timezone", "an IANA time zone, like Europe/Berlin", |text| {
                     neonhub_schemas::window::Calendar::new(text).is_ok()
                 })?,
@@ -210,7 +212,10 @@ impl Settings {
                 max_batch_bytes: values.number("max_batch_bytes", 1_024, 64 * 1024 * 1024)?,
                 max_batch_events: values.number("max_batch_events", 1, 1_000_000)?,
                 events_per_second: values.number("events_per_second", 1, u32::MAX)?,
-                burst: values.number("events_burst", 1, u32::MAX)?,
+                burst: match values.optional("events_burst") {
+                    Some(_) => values.number("events_burst", 1, u32::MAX)?,
+                    None => values.number::<u32>("events_per_second", 1, u32::MAX)?.saturating_mul(2).max(100),
+                },
             },
             processing: ProcessingSettings {
                 workers: values.number("workers", 1, 256)?,
@@ -256,8 +261,8 @@ mod tests {
         assert!(error.contains("NEONHUB_INGEST_ADDR") && error.contains("`localhost`"), "{error}");
         let error = read(&[("NEONHUB_WORKSPACE_TIMEZONE", "Mars/Olympus")]).unwrap_err().to_string();
         assert!(error.contains("IANA"), "{error}");
-        let error = read(&[("NEONHUB_BOOTSTRAP_WRITE_KEY", "short")]).unwrap_err().to_string();
-        assert!(error.contains("NEONHUB_BOOTSTRAP_WRITE_KEY") && !error.contains("short"), "{error}");
+        let error = read(&[("NEONHUB_BOOTSTRAP_WRITE_KEY", "se:cret")]).unwrap_err().to_string();
+        assert!(error.contains("NEONHUB_BOOTSTRAP_WRITE_KEY") && !error.contains("se:cret"), "{error}");
         assert!(read(&[("NEONHUB_PARTITIONS", "0")]).is_err());
     }
 

@@ -37,10 +37,13 @@ impl Values {
     /// The settings file cannot be read, or names something that is no setting.
     pub fn read(environment: impl Iterator<Item = (String, String)>) -> Result<Self, SettingError> {
         let mut from_environment = BTreeMap::new();
-        let mut home = None;
+        let mut caches = None;
+        let mut home_caches = None;
         for (name, value) in environment {
-            if name == "HOME" {
-                home = Some(value.clone());
+            match name.as_str() {
+                "XDG_CACHE_HOME" if !value.is_empty() => caches = Some(value.clone()),
+                "HOME" => home_caches = Some(format!("{value}/.cache")),
+                _ => {}
             }
             let Some(name) = name.strip_prefix(PREFIX).map(str::to_ascii_lowercase) else { continue };
             if SETTINGS.iter().any(|setting| setting.name == name) && !value.is_empty() {
@@ -51,8 +54,8 @@ impl Values {
         let path = PathBuf::from(named.as_deref().unwrap_or("neonhub.toml"));
         let mut values = if named.is_some() || path.exists() { read_file(&path)? } else { BTreeMap::new() };
         values.extend(from_environment);
-        if let Some(home) = home {
-            values.entry("cache_dir".to_owned()).or_insert_with(|| format!("{home}/.cache/neonhub"));
+        if let Some(caches) = caches.or(home_caches) {
+            values.entry("cache_dir".to_owned()).or_insert_with(|| format!("{caches}/neonhub"));
         }
         Ok(Self { values })
     }
@@ -124,11 +127,11 @@ impl Values {
 
     pub(super) fn secret(&self, name: &str) -> Result<Option<String>, SettingError> {
         let Some(text) = self.optional(name) else { return Ok(None) };
-        let fits = (8..=512).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
+        let fits = text.len() <= 512 && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
         if fits {
             Ok(Some(text))
         } else {
-            Err(self.wrong(name, "it must be 8 to 512 visible characters without a colon"))
+            Err(self.wrong(name, "it must be 1 to 512 visible characters without a colon"))
         }
     }
 

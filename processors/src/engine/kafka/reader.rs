@@ -11,12 +11,12 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::config::KafkaConfig;
-use super::errors::classify;
+use super::errors::{classify, is_passing_notice};
 use super::source::Batch;
 use crate::engine::ports::{EngineError, LogReader};
 
 /// Open transactions are given up by the broker after their timeout; this is longer.
-const OPEN_TRANSACTION_LIMIT: Duration = Duration::from_secs(60);
+pub const OPEN_TRANSACTION_LIMIT: Duration = Duration::from_secs(60);
 
 pub struct KafkaReader {
     config: KafkaConfig,
@@ -84,26 +84,54 @@ impl LogReader for KafkaReader {
             return Ok(());
         }
         self.await_stable(place, to)?;
+        let mut next = from;
+        // An end that is told may be that of a broker which does not know all yet: it is believed when, asked anew, there is
+        // nothing more.
+        loop {
+            let reached = self.read_to_end(place, next, to, each)?;
+            if reached == next || reached >= to {
+                return self.committed.unassign().map_err(|error| classify(&error));
+            }
+            next = reached;
+        }
+    }
+}
+
+/// At most so many bytes at a time.
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
+
+impl KafkaReader {
+    /// Hands over what there is from `from` on and below `to`; the offset after the last record.
+    fn read_to_end(
+        &mut self,
+        place: TopicPartition,
+        from: u64,
+        to: u64,
+        each: &mut dyn FnMut(Record),
+    ) -> Result<u64, EngineError> {
         let mut list = TopicPartitionList::new();
         let start = Offset::Offset(i64::try_from(from).unwrap_or(i64::MAX));
         list.add_partition_offset(&self.config.topic_name(place.topic), place.partition.cast_signed(), start)
             .map_err(|error| classify(&error))?;
         self.committed.assign(&list).map_err(|error| classify(&error))?;
+        let mut next = from;
         let mut deadline = Instant::now() + self.config.timeout;
         loop {
             let mut batch = Batch::default();
             let mut ended = false;
-            while batch.records.len() < 10_000 && !ended {
+            while batch.records.len() < 10_000 && batch.bytes.len() < BATCH_BYTES && !ended {
                 match self.committed.poll(Duration::from_millis(100)) {
                     None => break,
                     Some(Ok(message)) => {
                         let offset = u64::try_from(message.offset()).unwrap_or(0);
+                        next = offset + 1;
                         if offset < to {
                             batch.push(place, &message);
                         }
-                        ended = offset + 1 >= to;
+                        ended = next >= to;
                     }
                     Some(Err(KafkaError::PartitionEOF(_))) => ended = true,
+                    Some(Err(error)) if is_passing_notice(&error) => {}
                     Some(Err(error)) => return Err(classify(&error)),
                 }
             }
@@ -112,7 +140,7 @@ impl LogReader for KafkaReader {
             }
             batch.finish().into_iter().for_each(&mut *each);
             if ended {
-                break;
+                return Ok(next);
             }
             if Instant::now() >= deadline {
                 return Err(EngineError::Unavailable(format!(
@@ -121,6 +149,5 @@ impl LogReader for KafkaReader {
                 )));
             }
         }
-        self.committed.unassign().map_err(|error| classify(&error))
     }
 }

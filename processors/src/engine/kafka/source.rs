@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use neonhub_schemas::codec::header;
+use neonhub_schemas::event::Source as Family;
 use neonhub_schemas::record::{CommittedOffset, Headers, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
 use rdkafka::client::ClientContext;
@@ -20,7 +21,8 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::{Offset, Timestamp};
 
 use super::config::KafkaConfig;
-use super::errors::classify;
+use super::errors::{classify, is_passing_notice};
+use super::reader::OPEN_TRANSACTION_LIMIT;
 use crate::engine::ports::{EngineError, Source, SourceEvent};
 
 /// At most so many records and bytes a poll.
@@ -115,6 +117,8 @@ impl KafkaSource {
             .set("heartbeat.interval.ms", (session_timeout_ms / 6).max(100).to_string())
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("statistics.interval.ms", "2000")
+            // A restore and a batch that is halved take their time; a process that died is found out by its heartbeats.
+            .set("max.poll.interval.ms", "3600000")
             .create_with_context(RebalanceNotes::default())
             .map_err(|error| classify(&error))?;
         let names: Vec<String> = topics.iter().map(|topic| config.topic_name(*topic)).collect();
@@ -161,6 +165,8 @@ impl Source for KafkaSource {
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     self.maybe_ended.insert(partition);
                 }
+                // One broker is away: the others may have taken its partitions over. If not, requests will fail.
+                Some(Err(error)) if is_passing_notice(&error) => tracing::debug!(%error, "notice of the Kafka client"),
                 Some(Err(error)) => return Err(classify(&error)),
             }
             wait = Duration::ZERO;
@@ -193,19 +199,24 @@ impl Source for KafkaSource {
 
     fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Option<CommittedOffset>>, EngineError> {
         let list = self.list(partitions);
-        let committed = self.consumer.committed_offsets(list, self.config.timeout).map_err(|error| classify(&error))?;
-        let find = |place: &TopicPartition| {
-            let element =
-                committed.find_partition(&self.config.topic_name(place.topic), place.partition.cast_signed())?;
-            match element.offset() {
+        // Waits for the offsets of a transaction that a former owner has left open.
+        let committed =
+            self.consumer.committed_offsets(list, OPEN_TRANSACTION_LIMIT).map_err(|error| classify(&error))?;
+        let find = |place: &TopicPartition| -> Result<Option<CommittedOffset>, EngineError> {
+            let element = committed.find_partition(&self.config.topic_name(place.topic), place.partition.cast_signed());
+            let element = element.ok_or_else(|| {
+                EngineError::Unavailable(format!("{place}: the broker left out its committed offset"))
+            })?;
+            element.error().map_err(|error| classify(&error))?;
+            Ok(match element.offset() {
                 Offset::Offset(offset) => Some(CommittedOffset {
-                    offset: u64::try_from(offset).ok()?,
+                    offset: u64::try_from(offset).unwrap_or(0),
                     metadata: element.metadata().to_owned(),
                 }),
                 _ => None,
-            }
+            })
         };
-        let found: Vec<Option<CommittedOffset>> = partitions.iter().map(find).collect();
+        let found = partitions.iter().map(find).collect::<Result<Vec<_>, _>>()?;
         for (place, committed) in partitions.iter().zip(&found) {
             let offset = committed.as_ref().map_or(0, |committed| committed.offset);
             self.begins.insert(*place, i64::try_from(offset).unwrap_or(i64::MAX));
@@ -233,15 +244,19 @@ impl Source for KafkaSource {
 impl KafkaSource {
     /// Partitions with this number (the event does not name the topic) whose every record has been delivered. Exact for
     /// topics without transactions; in others control records at the end hide it until the next record.
-    fn at_end(&self, partition: i32) -> Result<Vec<TopicPartition>, EngineError> {
+    fn at_end(&mut self, partition: i32) -> Result<Vec<TopicPartition>, EngineError> {
         let positions = self.consumer.position().map_err(|error| classify(&error))?;
         let mut ends = Vec::new();
         for element in positions.elements().iter().filter(|element| element.partition() == partition) {
-            let Some(place) = self.place(element.topic(), partition) else { continue };
-            let (low, high) = self
-                .consumer
-                .fetch_watermarks(element.topic(), partition, self.config.timeout)
-                .map_err(|error| classify(&error))?;
+            // Who reads refined topics learns from heartbeats in them that there is nothing more.
+            let is_raw = |place: &TopicPartition| Family::ALL.iter().any(|family| family.raw_topic() == place.topic);
+            let Some(place) = self.place(element.topic(), partition).filter(is_raw) else { continue };
+            let watermarks = self.consumer.fetch_watermarks(element.topic(), partition, self.config.timeout);
+            let Ok((low, high)) = watermarks else {
+                // Without a leader for now: asked again when the input pauses the next time.
+                self.maybe_ended.insert(partition);
+                continue;
+            };
             let position = match element.offset() {
                 Offset::Offset(position) => position,
                 _ => self.begins.get(&place).copied().unwrap_or(0).max(low),
