@@ -25,7 +25,7 @@ impl Default for Limits {
         Self {
             max_event_bytes: 32 * 1024,
             max_body_bytes: 500 * 1024,
-            max_batch_events: 5_000,
+            max_batch_events: 10_000,
             max_bytes_in_flight: 256 * 1024 * 1024,
             request_timeout: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(20),
@@ -72,6 +72,27 @@ impl WriteKey {
     }
 }
 
+/// What a platform signs its webhooks with (Standard Webhooks 1.0.0). Several for one platform are all good: that is how
+/// secrets are rotated. Each has the default quota of a write key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WebhookSecret {
+    pub workspace: String,
+    /// As in the path, in lower case; `*`: any.
+    pub platform: String,
+    /// `whsec_` and at least 24 bytes in base64.
+    pub secret: String,
+}
+
+impl fmt::Debug for WebhookSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebhookSecret")
+            .field("workspace", &self.workspace)
+            .field("platform", &self.platform)
+            .field("secret", &"***")
+            .finish()
+    }
+}
+
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IngestConfig {
@@ -79,6 +100,8 @@ pub struct IngestConfig {
     pub keys: Vec<WriteKey>,
     /// Origins that browsers may send from; empty: any.
     pub allowed_origins: Vec<String>,
+    /// Without one for its platform, no webhook is let in.
+    pub webhook_secrets: Vec<WebhookSecret>,
 }
 
 impl IngestConfig {
@@ -93,6 +116,7 @@ impl IngestConfig {
             },
             keys: vec![WriteKey::new("acme", "test-key", "tests")],
             allowed_origins: Vec::new(),
+            webhook_secrets: Vec::new(),
         }
     }
 }
@@ -103,6 +127,9 @@ mod tests {
 
     #[test]
     fn keys_are_never_printed() {
-        assert!(!format!("{:?}", IngestConfig::for_testing()).contains("test-key"));
+        let secret = "whsec_secret".to_owned();
+        let webhook_secrets = vec![WebhookSecret { workspace: "acme".to_owned(), platform: "*".to_owned(), secret }];
+        let printed = format!("{:?}", IngestConfig { webhook_secrets, ..IngestConfig::for_testing() });
+        assert!(!printed.contains("test-key") && !printed.contains("whsec_"), "{printed}");
     }
 }

@@ -15,6 +15,8 @@ mod request_id;
 mod routes;
 mod serve;
 mod state;
+mod webhook_signature;
+mod webhooks;
 
 pub use answer::{Accepted, RejectedEvent};
 pub use problem::{EventProblems, Problem};

@@ -5,6 +5,6 @@ pub mod config;
 pub mod http;
 pub mod sink;
 
-pub use config::{IngestConfig, Limits, WriteKey};
+pub use config::{IngestConfig, Limits, WebhookSecret, WriteKey};
 pub use http::{IngestState, router, serve};
 pub use sink::{EventSink, SinkError, SinkFuture};

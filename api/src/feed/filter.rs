@@ -4,10 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use neonhub_schemas::metric::MetricKey;
+use neonhub_schemas::metric::{Definition, MetricKey};
 use neonhub_schemas::window::Grain;
 
 use super::update::Update;
+use crate::catalog::Catalog;
 use crate::problem::Problem;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,23 @@ impl LiveFilter {
             && (self.metrics.is_empty() || self.metrics.contains(&key.metric))
             && self.grain.is_none_or(|grain| grain == update.grain)
             && self.dimensions.iter().all(|(name, value)| holds(key, name, value))
+    }
+
+    /// # Errors
+    /// 400: a metric that does not exist, or a derived one, which has no windows: it names those that it is made of.
+    pub fn check_metrics(&self, catalog: &Catalog) -> Result<(), Problem> {
+        for name in &self.metrics {
+            let detail = match catalog.get(name).map(|metric| &metric.definition) {
+                Some(Definition::Events(_)) => continue,
+                Some(Definition::Derived(_)) => {
+                    let parts: Vec<&str> = catalog.events_behind(name).into_iter().map(|(part, ..)| part).collect();
+                    format!("`{name}` is derived: subscribe to {}", parts.join(", "))
+                }
+                None => format!("`{name}` is no metric of this workspace"),
+            };
+            return Err(Problem::field("metrics", detail));
+        }
+        Ok(())
     }
 
     /// # Errors

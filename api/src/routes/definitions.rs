@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use neonhub_schemas::metric::DefinitionText;
+use neonhub_schemas::metric::{DefinitionText, built_in};
 use neonhub_schemas::time;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -19,12 +19,16 @@ use crate::state::ApiState;
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct DefinitionAnswer {
     pub name: String,
-    /// Rises with every change; the `ETag`.
+    /// NeonHub's own: it cannot be changed, and counts every event.
+    pub built_in: bool,
+    /// Rises with every change; the `ETag`. 0 for built-in ones.
     pub revision: u64,
     #[schema(schema_with = definition_reference)]
     pub definition: DefinitionText,
-    pub updated_at: String,
-    /// The events in `[from_offset, until_offset)` of each partition count. Null where ClickHouse could not be asked;
+    /// Absent for built-in ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<String>,
+    /// The events in `[from_offset, until_offset)` of each partition count. Absent where ClickHouse could not be asked, and for built-in ones;
     /// a change shows up once the processors have taken it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activations: Option<Vec<ActivationRow>>,
@@ -41,14 +45,19 @@ fn answer(
     record: neonhub_schemas::control::DefinitionRecord,
     activations: Option<Vec<ActivationRow>>,
 ) -> Result<Answer, Problem> {
-    let etag = HeaderValue::try_from(format!("\"{}\"", record.revision)).map_err(|error| Problem::internal(&error))?;
     let body = DefinitionAnswer {
         name: record.name,
+        built_in: false,
         revision: record.revision,
         definition: record.definition.unwrap_or_default(),
-        updated_at: time::format_ms(record.updated_at),
+        updated_at: Some(time::format_ms(record.updated_at)),
         activations,
     };
+    tagged(status, body)
+}
+
+fn tagged(status: StatusCode, body: DefinitionAnswer) -> Result<Answer, Problem> {
+    let etag = HeaderValue::try_from(format!("\"{}\"", body.revision)).map_err(|error| Problem::internal(&error))?;
     Ok((status, [(header::ETAG, etag)], Json(body)))
 }
 
@@ -98,7 +107,7 @@ pub async fn put_definition(
     answer(status, record, None)
 }
 
-/// A metric's definition, and from which offsets on it counts.
+/// A metric's definition, built in or of the workspace; and from which offsets on it counts.
 #[utoipa::path(
     get, path = "/v1/metrics/definitions/{name}", tag = "metrics", security(("api_key" = [])),
     params(("name" = String, Path)),
@@ -109,6 +118,11 @@ pub async fn get_definition(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Answer, Problem> {
+    if let Some((_, definition)) = built_in().into_iter().find(|(known, _)| *known == name) {
+        let body =
+            DefinitionAnswer { name, built_in: true, revision: 0, definition, updated_at: None, activations: None };
+        return tagged(StatusCode::OK, body);
+    }
     let record = state.definitions().get(&caller.workspace, &name).await?;
     let statement = activations(&caller.workspace, &name, record.revision);
     // The definition can be told without ClickHouse.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use crate::catalog::{Catalog, is_built_in};
 use crate::feed::filter::LiveFilter;
 use crate::feed::follow::{Delivery, Follow, Start};
 use crate::problem::Problem;
@@ -30,6 +31,27 @@ pub fn start_from(last_event_id: Option<&str>, from: Option<&str>) -> Result<Sta
         Some("earliest") => Ok(Start::Earliest),
         Some(other) => Err(Problem::field("from", format!("`{other}` is neither earliest nor latest"))),
     }
+}
+
+/// What a subscription asks for, once it is known that its metrics are pushed.
+///
+/// # Errors
+/// 400: no such metric, a derived one, no such grain, or a filter without a colon. 503: the store does not answer.
+pub async fn checked_filter(
+    state: &ApiState,
+    workspace: &str,
+    metrics: impl IntoIterator<Item = String>,
+    grain: Option<&str>,
+    filters: impl IntoIterator<Item = String>,
+) -> Result<LiveFilter, Problem> {
+    let filter = LiveFilter::read(workspace, metrics, grain, filters)?;
+    // Built-in names need no store, so that their subscriptions begin while it is away.
+    if filter.metrics.iter().any(|name| !is_built_in(name)) {
+        filter.check_metrics(&state.definitions().catalog(workspace).await?)?;
+    } else {
+        filter.check_metrics(&Catalog::new(&[]))?;
+    }
+    Ok(filter)
 }
 
 /// Spawns a subscription; it ends with the receiver of `out`, or when the server stops.

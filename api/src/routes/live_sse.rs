@@ -9,11 +9,10 @@ use axum::response::{IntoResponse, Response};
 use futures::stream;
 use tokio::sync::mpsc;
 
-use super::live::{CHANNEL, start_from, subscribe};
+use super::live::{CHANNEL, checked_filter, start_from, subscribe};
 use super::openapi::ReadProblems;
 use crate::auth::BrowserCaller;
 use crate::extract::UrlQuery;
-use crate::feed::filter::LiveFilter;
 use crate::feed::follow::Delivery;
 use crate::problem::Problem;
 use crate::state::ApiState;
@@ -24,7 +23,7 @@ use crate::state::ApiState;
 #[utoipa::path(
     get, path = "/v1/live/metrics", tag = "live", security(("api_key" = [])),
     params(
-        ("metrics" = Option<String>, Query, description = "names, separated by commas; all where absent"),
+        ("metrics" = Option<String>, Query, description = "names, separated by commas, none derived; all where absent"),
         ("grain" = Option<String>, Query, description = "minute, quarter, hour, day, week, month; all where absent"),
         ("filter" = Option<String>, Query, description = "`campaign:men`; may be repeated, all must hold"),
         ("from" = Option<String>, Query, description = "earliest or latest (the default)"),
@@ -43,7 +42,7 @@ pub async fn live_metrics(
     let all = |name: &'static str| pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.clone());
     let one = |name: &'static str| all(name).next();
     let metrics = all("metrics").flat_map(|names| names.split(',').map(str::to_owned).collect::<Vec<_>>());
-    let filter = LiveFilter::read(&caller.workspace, metrics, one("grain").as_deref(), all("filter"))?;
+    let filter = checked_filter(&state, &caller.workspace, metrics, one("grain").as_deref(), all("filter")).await?;
     let from_header = headers.get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let start = start_from(from_header.or_else(|| one("last_event_id")).as_deref(), one("from").as_deref())?;
     let (out, deliveries) = mpsc::channel(CHANNEL);

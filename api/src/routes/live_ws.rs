@@ -13,11 +13,10 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::live::{CHANNEL, Deliveries, start_from, subscribe};
+use super::live::{CHANNEL, Deliveries, checked_filter, start_from, subscribe};
 use super::openapi::ReadProblems;
 use crate::auth::BrowserCaller;
 use crate::extract::parse;
-use crate::feed::filter::LiveFilter;
 use crate::feed::follow::Delivery;
 use crate::problem::Problem;
 use crate::state::ApiState;
@@ -55,8 +54,9 @@ struct Filter {
 
 /// A WebSocket of JSON messages. Send `{"subscribe":{"id":"a","metrics":["clicks"],"grain":"hour",
 /// "filters":[{"dimension":"campaign","value":"men"}],"last_event_id":"…"}}` or `{"unsubscribe":"a"}`; get
-/// `{"subscription":"a","id":"…","window":{…}}`, `{"subscription":"a","id":"…","reset":"…"}`, `{"subscribed":"a"}`,
-/// `{"unsubscribed":"a"}`, `{"error":{…}}`.
+/// `{"subscribed":"a"}`, `{"subscription":"a","id":"…","window":{…}}`, `{"subscription":"a","id":"…","reset":"…"}`,
+/// `{"unsubscribed":"a"}`, `{"error":{…}}`; and `{"subscription":"a","id":"…"}`, the place to come back to, as soon as
+/// the subscription has caught up and with every heartbeat.
 #[utoipa::path(
     get, path = "/v1/live", tag = "live", security(("api_key" = [])),
     params(("access_token" = Option<String>, Query, description = "the API key, for browsers")),
@@ -108,11 +108,11 @@ impl Connection {
                 message = socket.recv() => match message.transpose()? {
                     None | Some(Message::Close(_)) => return Ok(()),
                     Some(Message::Text(text)) => {
-                        let answer = self.take(text.as_bytes(), &out);
+                        let answer = self.take(text.as_bytes(), &out).await;
                         socket.send(Message::Text(answer.into())).await?;
                     }
                     Some(Message::Binary(bytes)) => {
-                        let answer = self.take(&bytes, &out);
+                        let answer = self.take(&bytes, &out).await;
                         socket.send(Message::Text(answer.into())).await?;
                     }
                     Some(Message::Ping(_) | Message::Pong(_)) => {}
@@ -131,21 +131,22 @@ impl Connection {
         }
     }
 
-    fn take(&mut self, message: &[u8], out: &Deliveries) -> String {
-        let answer = parse::<ClientMessage>(message).and_then(|message| match message {
-            ClientMessage::Subscribe(wanted) => self.subscribe(wanted, out),
-            ClientMessage::Unsubscribe(id) => match self.subscriptions.remove(id.as_str()) {
+    async fn take(&mut self, message: &[u8], out: &Deliveries) -> String {
+        let answer = match parse::<ClientMessage>(message) {
+            Err(problem) => Err(problem),
+            Ok(ClientMessage::Subscribe(wanted)) => self.subscribe(wanted, out).await,
+            Ok(ClientMessage::Unsubscribe(id)) => match self.subscriptions.remove(id.as_str()) {
                 Some(task) => {
                     task.abort();
                     Ok(json!({"unsubscribed": id}))
                 }
                 None => Err(Problem::field("unsubscribe", format!("there is no subscription `{id}`"))),
             },
-        });
+        };
         answer.unwrap_or_else(|problem| json!({"error": problem.body()})).to_string()
     }
 
-    fn subscribe(&mut self, wanted: Subscribe, out: &Deliveries) -> Result<serde_json::Value, Problem> {
+    async fn subscribe(&mut self, wanted: Subscribe, out: &Deliveries) -> Result<serde_json::Value, Problem> {
         if wanted.id.is_empty() || wanted.id.len() > 128 {
             return Err(Problem::field("subscribe.id", "is 1 to 128 bytes long"));
         }
@@ -156,7 +157,8 @@ impl Connection {
             let detail = format!("a socket has at most {MAX_SUBSCRIPTIONS} subscriptions");
             return Err(Problem::field("subscribe", detail));
         }
-        let mut filter = LiveFilter::read(&self.workspace, wanted.metrics, wanted.grain.as_deref(), Vec::new())?;
+        let (metrics, grain) = (wanted.metrics, wanted.grain.as_deref());
+        let mut filter = checked_filter(&self.state, &self.workspace, metrics, grain, Vec::new()).await?;
         filter.dimensions = wanted.filters.into_iter().map(|filter| (filter.dimension, filter.value)).collect();
         let start = start_from(wanted.last_event_id.as_deref(), wanted.from.as_deref())?;
         let tag: Arc<str> = wanted.id.as_str().into();
@@ -179,7 +181,10 @@ impl Connection {
                 self.state.telemetry().live_resets.inc();
                 Some(json!({"subscription": &**tag, "id": position.to_string(), "reset": detail}).to_string())
             }
-            Delivery::Heartbeat(_) => None,
+            // So that a client that has seen no window yet, or none for long, can come back to where it is.
+            Delivery::Heartbeat(position) => {
+                Some(json!({"subscription": &**tag, "id": position.to_string()}).to_string())
+            }
         }
     }
 }

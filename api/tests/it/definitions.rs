@@ -50,6 +50,20 @@ async fn a_definition_goes_to_the_store_and_to_control() {
 }
 
 #[tokio::test]
+async fn built_in_definitions_can_be_read() {
+    let rig = Rig::new();
+    rig.store.set_away(true);
+    let ctr = rig.get("/v1/metrics/definitions/ctr").await;
+    assert_eq!((ctr.status.as_u16(), &ctr.headers["etag"]), (200, &"\"0\"".parse().unwrap()));
+    assert_eq!((&ctr.json["built_in"], &ctr.json["revision"]), (&json!(true), &json!(0)));
+    assert!(ctr.json["definition"]["expression"].as_str().unwrap().contains("clicks"), "{}", ctr.text);
+    assert!(ctr.json.get("activations").is_none() && ctr.json.get("updated_at").is_none(), "{}", ctr.text);
+    rig.store.set_away(false);
+    assert_eq!(rig.put("orders", orders()).await.json["built_in"], false);
+    assert!(rig.get("/v1/metrics/definitions/orders").await.json["updated_at"].is_string());
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_named() {
     let rig = Rig::new();
     assert_eq!(rig.put("orders", json!({"source": "behavior"})).await.problem(400).as_deref(), Some("aggregation"));

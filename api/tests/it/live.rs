@@ -1,6 +1,6 @@
 //! SSE and WebSocket: every revision seen, none twice, however slow the client is and whenever it comes back.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
@@ -196,6 +196,55 @@ async fn idle_clients_get_heartbeats_and_the_end_comes_with_the_server() {
 }
 
 #[tokio::test]
+async fn a_socket_can_come_back_before_its_first_window() {
+    let rig = Rig::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(serve(listener, rig.state.clone(), std::future::pending()));
+    // What came before is not of interest.
+    rig.feed.append(0, Some(&upsert("men", 1)));
+    let mut tail = Client::open(&rig, "from=earliest", None).await;
+    tail.revisions(1).await;
+    let address = format!("ws://{address}/v1/live?access_token=secret");
+    // The first message with `what`.
+    let subscribe = async |wanted: Value, what: &str| {
+        let (mut socket, _) = tokio_tungstenite::connect_async(&address).await.unwrap();
+        socket.send(Message::Text(json!({ "subscribe": wanted }).to_string().into())).await.unwrap();
+        loop {
+            let message = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
+            let Message::Text(text) = message else { continue };
+            let json: Value = serde_json::from_str(&text).unwrap();
+            if json.get(what).is_some() {
+                return json;
+            }
+        }
+    };
+    let place = subscribe(json!({"id": "a"}), "subscription").await;
+    assert_eq!(place, json!({"subscription": "a", "id": "1.0"}));
+    // It is gone; meanwhile comes what it would have seen.
+    rig.feed.append(0, Some(&upsert("men", 2)));
+    let missed = subscribe(json!({"id": "a", "last_event_id": place["id"]}), "window").await;
+    assert_eq!((&missed["window"]["revision"], &missed["id"]), (&json!(2), &json!("3.0")));
+    server.abort();
+}
+
+#[tokio::test]
+async fn metrics_without_windows_are_refused() {
+    let rig = Rig::new();
+    let unknown = rig.get("/v1/live/metrics?metrics=clicks,clixs").await;
+    assert_eq!(unknown.problem(400).as_deref(), Some("metrics"));
+    assert!(unknown.text.contains("`clixs` is no metric"), "{}", unknown.text);
+    let derived = rig.get("/v1/live/metrics?metrics=ctr").await;
+    assert_eq!(derived.problem(400).as_deref(), Some("metrics"));
+    assert!(derived.text.contains("`ctr` is derived: subscribe to clicks, impressions"), "{}", derived.text);
+    rig.put("orders", json!({"source": "behavior", "event": "Order Completed", "aggregation": "count"})).await;
+    drop(Client::open(&rig, "metrics=orders", None).await);
+    rig.store.set_away(true);
+    rig.get("/v1/live/metrics?metrics=orders").await.problem(503);
+    drop(Client::open(&rig, "metrics=clicks", None).await);
+}
+
+#[tokio::test]
 async fn a_socket_carries_many_subscriptions() {
     let rig = Rig::new();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -218,8 +267,9 @@ async fn a_socket_carries_many_subscriptions() {
     socket.send(say(json!({"subscribe": {"id": "m"}}))).await.unwrap();
     socket.send(say(json!({"unsubscribe": "nobody"}))).await.unwrap();
     socket.send(say(json!({"subscribe": {"id": "g", "grain": "year"}}))).await.unwrap();
-    let (mut windows, mut errors, mut acknowledged) = (Vec::new(), Vec::new(), 0);
-    while windows.len() < 2 || errors.len() < 3 || acknowledged < 2 {
+    socket.send(say(json!({"subscribe": {"id": "d", "metrics": ["clicks", "ctr"]}}))).await.unwrap();
+    let (mut windows, mut errors, mut acknowledged, mut places) = (Vec::new(), Vec::new(), 0, BTreeSet::new());
+    while windows.len() < 2 || errors.len() < 4 || acknowledged < 2 || places.len() < 2 {
         let message = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
         let Message::Text(text) = message else { continue };
         let json: Value = serde_json::from_str(&text).unwrap();
@@ -228,6 +278,10 @@ async fn a_socket_carries_many_subscriptions() {
             windows.push(json["subscription"].as_str().unwrap().to_owned());
         } else if json.get("error").is_some() {
             errors.push(json["error"]["field"].as_str().unwrap().to_owned());
+        } else if let Some(tag) = json["subscription"].as_str() {
+            // It may catch up before or after the window.
+            assert!(["0.0", "1.0"].iter().any(|id| json == json!({"subscription": tag, "id": id})), "{json}");
+            places.insert(tag.to_owned());
         } else {
             assert!(json.get("subscribed").is_some(), "{json}");
             acknowledged += 1;
@@ -235,7 +289,7 @@ async fn a_socket_carries_many_subscriptions() {
     }
     windows.sort_unstable();
     assert_eq!(windows, ["all", "m"]);
-    assert_eq!(errors, ["subscribe.id", "unsubscribe", "grain"]);
+    assert_eq!(errors, ["subscribe.id", "unsubscribe", "grain", "metrics"]);
     stop.send(()).unwrap();
     let closed = async { while socket.next().await.is_some_and(|message| message.is_ok()) {} };
     tokio::time::timeout(PATIENCE, closed).await.unwrap();

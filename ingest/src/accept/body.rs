@@ -46,7 +46,7 @@ impl<'a> Body<'a> {
         let invalid = |error: serde_json::Error| {
             Refusal::new(Reason::InvalidJson, format!("the body is not JSON: {error}")).at("body")
         };
-        if text.starts_with('[') && !matches!(route, Route::Call(_)) {
+        if text.starts_with('[') && route.takes_lists() {
             let batch: Vec<&'a RawValue> = serde_json::from_str(text).map_err(invalid)?;
             return Ok(Self { shape: Shape::Array, text, members: Members::default(), batch });
         }
@@ -56,7 +56,7 @@ impl<'a> Body<'a> {
             return Err(Refusal::new(Reason::NotAnObject, "the body must be a JSON object").at("body"));
         }
         let mut json = serde_json::Deserializer::from_str(text);
-        let with_batch = !matches!(route, Route::Call(_));
+        let with_batch = route.takes_lists();
         let Top { members, batch } = TopSeed { with_batch }.deserialize(&mut json).map_err(invalid)?;
         json.end().map_err(invalid)?;
         members.check_names().map_err(|fault: Fault| Refusal {

@@ -12,7 +12,7 @@ use super::body::{Body, Shape};
 use super::members::Members;
 use super::object::{check_default, stored_object};
 use super::rejection::{Fault, Reason, Refusal};
-use super::{Route, Sender, behavior, campaign, instant, integration, text};
+use super::{Route, Sender, behavior, campaign, instant, integration, text, webhook};
 use crate::config::Limits;
 
 /// Where an event stands in its request.
@@ -109,6 +109,11 @@ pub(super) fn read_event<'a>(
         own_members = Members::parse(raw)?;
         &own_members
     };
+    if let Route::Webhook { platform, message_id, sent_at_ms } = shared.route {
+        // Its members are the platform's own: a `userId` or a `context` there need not mean what it means here.
+        let envelope = blank(shared, &Members::default(), random)?;
+        return webhook::complete(envelope, webhook::Delivery { platform, message_id, sent_at_ms }, members, raw);
+    }
     let envelope = blank(shared, members, random)?;
     match shared.route {
         Route::Call(kind) => behavior::complete(envelope, kind, members),
@@ -123,6 +128,7 @@ pub(super) fn read_event<'a>(
             campaign::complete(envelope, kind, members)
         }
         Route::Integration { platform } => integration::complete(envelope, platform, members),
+        Route::Webhook { .. } => Ok(envelope),
     }
 }
 

@@ -50,6 +50,11 @@ pub(super) fn event_time(
         Some(sent_at) if !as_given => received_at_ms.saturating_sub(sent_at.saturating_sub(stated)),
         _ => stated,
     };
+    in_range(corrected, field, received_at_ms)
+}
+
+/// An instant that an event may have.
+pub(super) fn in_range(corrected: i64, field: &str, received_at_ms: i64) -> Result<i64, Fault> {
     if corrected < time::EARLIEST_MS {
         let detail = format!("is before {}", time::format_ms(time::EARLIEST_MS));
         return Err(Fault::new(Reason::TooEarly, field, detail));

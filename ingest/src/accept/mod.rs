@@ -17,6 +17,7 @@ mod rejection;
 mod text;
 mod value;
 mod walk;
+mod webhook;
 
 use neonhub_schemas::{Envelope, Kind};
 
@@ -41,6 +42,15 @@ pub enum Route<'a> {
     Campaign,
     /// `POST /v1/integrations/{platform}/events`: one event, an array, or a batch.
     Integration { platform: &'a str },
+    /// `POST /v1/integrations/{platform}/webhook`: one event as the platform sent and signed it.
+    Webhook { platform: &'a str, message_id: &'a str, sent_at_ms: i64 },
+}
+
+impl Route<'_> {
+    /// Whether a list of events may come by this door.
+    fn takes_lists(self) -> bool {
+        !matches!(self, Self::Call(_) | Self::Webhook { .. })
+    }
 }
 
 /// Whose request it is, and when it came.

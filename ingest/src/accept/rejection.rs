@@ -27,6 +27,9 @@ pub enum Reason {
     TooEarly,
     FromTheFuture,
     UnknownWriteKey,
+    MissingHeader,
+    InvalidHeader,
+    InvalidSignature,
 }
 
 impl Reason {
@@ -53,6 +56,9 @@ impl Reason {
             Self::TooEarly => "too_early",
             Self::FromTheFuture => "from_the_future",
             Self::UnknownWriteKey => "unknown_write_key",
+            Self::MissingHeader => "missing_header",
+            Self::InvalidHeader => "invalid_header",
+            Self::InvalidSignature => "invalid_signature",
         }
     }
 

@@ -191,7 +191,7 @@ fn bad_batches_keep_their_good_events() {
     assert_eq!(found, expected.map(|(index, code, field)| (index, code, field.to_owned())));
     assert_eq!(acceptance.rejections[0].original, "7");
 
-    let many = format!("{{\"batch\":[{}]}}", vec!["{}"; 10_000].join(","));
+    let many = format!("{{\"batch\":[{}]}}", vec!["{}"; 10_001].join(","));
     let cases = [
         (r#"{"batch":[]}"#, "empty_batch", "batch"),
         ("[]", "empty_batch", "batch"),

@@ -11,11 +11,12 @@ pub(super) enum Door {
     Import,
     Campaign,
     Integration { platform: String },
+    Webhook { platform: String },
     Pixel,
 }
 
-/// The tracking API's paths, long and short as in Segment's.
-pub(super) const TRACKING_PATHS: [(&str, Door); 15] = [
+/// The tracking API's paths, long and short as in Segment's, and the one that RudderStack's beacons go to.
+pub(super) const TRACKING_PATHS: [(&str, Door); 16] = [
     ("/v1/track", Door::Call(Kind::Track)),
     ("/v1/t", Door::Call(Kind::Track)),
     ("/v1/identify", Door::Call(Kind::Identify)),
@@ -31,10 +32,11 @@ pub(super) const TRACKING_PATHS: [(&str, Door); 15] = [
     ("/v1/batch", Door::Batch),
     ("/v1/b", Door::Batch),
     ("/v1/import", Door::Import),
+    ("/beacon/v1/batch", Door::Batch),
 ];
 
 impl Door {
-    /// `None` for the pixel, whose meaning is in its query.
+    /// `None` for the pixel and for webhooks, whose meaning is in the query or in headers too.
     pub(super) fn route(&self) -> Option<Route<'_>> {
         Some(match self {
             Self::Call(kind) => Route::Call(*kind),
@@ -42,7 +44,7 @@ impl Door {
             Self::Import => Route::Import,
             Self::Campaign => Route::Campaign,
             Self::Integration { platform } => Route::Integration { platform },
-            Self::Pixel => return None,
+            Self::Pixel | Self::Webhook { .. } => return None,
         })
     }
 
@@ -54,6 +56,7 @@ impl Door {
             Self::Import => "import",
             Self::Campaign => "campaign",
             Self::Integration { .. } => "integration",
+            Self::Webhook { .. } => "webhook",
             Self::Pixel => "pixel",
         }
     }
@@ -63,6 +66,6 @@ pub(super) fn source_of(route: Route<'_>) -> Source {
     match route {
         Route::Call(_) | Route::Batch | Route::Import => Source::Behavior,
         Route::Campaign => Source::Campaign,
-        Route::Integration { .. } => Source::Integration,
+        Route::Integration { .. } | Route::Webhook { .. } => Source::Integration,
     }
 }

@@ -18,6 +18,7 @@ use super::problem::Problem;
 use super::quota::Verdict;
 use super::request_id::{REQUEST_ID, request_id};
 use super::state::IngestState;
+use super::webhooks;
 use crate::accept::{Acceptance, Body, DeadLetters, Reason, Refusal, Route, Sender, accept_body};
 
 /// Bytes of a stranger's request that are kept in its dead letter.
@@ -63,9 +64,12 @@ async fn work(
     quota_headers: &mut HeaderMap,
 ) -> Result<Accepted, Problem> {
     let received_at_ms = state.now_ms();
+    let intake = Intake { state, received_at_ms };
+    if let Door::Webhook { platform } = door {
+        return webhooks::take_in(&intake, platform, &head.headers, body, quota_headers).await;
+    }
     let stated_key = stated_in_head(&head.headers, head.uri.query());
     let known_key = stated_key.as_deref().and_then(|stated| state.keys().find(stated));
-    let intake = Intake { state, received_at_ms };
     let pixel_call;
     let (route, plain) = match door.route() {
         Some(route) => match read_body(state, &head.headers, body).await {
@@ -123,13 +127,19 @@ impl Plain<'_> {
     }
 }
 
-struct Intake<'a> {
-    state: &'a IngestState,
-    received_at_ms: i64,
+/// One request's share in the state, and its time.
+pub(super) struct Intake<'a> {
+    pub(super) state: &'a IngestState,
+    pub(super) received_at_ms: i64,
 }
 
 impl Intake<'_> {
-    fn take_quota(&self, key: &KnownKey, events: usize, headers: &mut HeaderMap) -> Result<(), Box<Problem>> {
+    pub(super) fn take_quota(
+        &self,
+        key: &KnownKey,
+        events: usize,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Box<Problem>> {
         // More than the limit is refused anyway, and says so better.
         let events = events.min(self.state.limits().max_batch_events);
         let verdict = key.quota.take(events);
@@ -137,18 +147,18 @@ impl Intake<'_> {
         match verdict {
             Verdict::Granted { .. } => Ok(()),
             Verdict::Later { wait } => {
-                let detail = "the write key's quota of events per second is used up";
+                let detail = "the quota of events per second is used up";
                 let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail);
                 Err(Box::new(Problem { retry_after: Some(wait), ..problem }))
             }
-            Verdict::Never { burst } => {
+            Verdict::Never { burst, .. } => {
                 let detail = format!("{events} events are more than the write key may send at once ({burst})");
                 Err(Box::new(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "batch_exceeds_quota", detail)))
             }
         }
     }
 
-    async fn accept<'a>(
+    pub(super) async fn accept<'a>(
         &self,
         route: Route<'a>,
         parsed: &Body<'a>,
@@ -190,7 +200,7 @@ impl Intake<'_> {
     }
 
     /// The whole request is bad. A sender that is not known learns only that.
-    async fn refuse(&self, key: Option<&KnownKey>, refusal: &Refusal, original: &[u8]) -> Problem {
+    pub(super) async fn refuse(&self, key: Option<&KnownKey>, refusal: &Refusal, original: &[u8]) -> Problem {
         let Some(key) = key else {
             // Too large is too large, whoever asks.
             let problem = Problem::refused(refusal);
@@ -207,12 +217,17 @@ impl Intake<'_> {
     async fn turn_away(&self, original: &[u8]) -> Problem {
         let detail = "state a known write key: as user of Basic authentication, or as writeKey in query or body";
         let refusal = Refusal::new(Reason::UnknownWriteKey, detail).at("writeKey");
+        self.refuse_stranger(&refusal, original).await
+    }
+
+    /// The whole request is bad, and nobody knows whose it is.
+    pub(super) async fn refuse_stranger(&self, refusal: &Refusal, original: &[u8]) -> Problem {
         self.state.metrics().refused(refusal.reason);
         if self.state.strangers().allows() {
             let sender = Sender { workspace: "", received_at_ms: self.received_at_ms };
-            self.leave(vec![DeadLetters::new(sender, original).excerpt(&refusal, STRANGERS_EXCERPT)]).await;
+            self.leave(vec![DeadLetters::new(sender, original).excerpt(refusal, STRANGERS_EXCERPT)]).await;
         }
-        Problem::unauthorized(detail)
+        Problem::refused(refusal)
     }
 
     /// Dead letters of requests whose answer does not depend on them: bad input is bad input, log or no log.

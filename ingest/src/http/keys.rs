@@ -16,16 +16,18 @@ pub(super) struct KnownKey {
     pub(super) quota: KeyQuota,
 }
 
+impl KnownKey {
+    pub(super) fn new(key: WriteKey, clock: &Clock) -> Self {
+        let quota = KeyQuota::new(key.events_per_second, key.burst, clock);
+        Self { key: key.key, workspace: key.workspace, quota }
+    }
+}
+
 pub(super) struct KeyRing(Vec<KnownKey>);
 
 impl KeyRing {
     pub(super) fn new(keys: Vec<WriteKey>, clock: &Clock) -> Self {
-        let known = keys.into_iter().map(|key| KnownKey {
-            quota: KeyQuota::new(key.events_per_second, key.burst, clock),
-            key: key.key,
-            workspace: key.workspace,
-        });
-        Self(known.collect())
+        Self(keys.into_iter().map(|key| KnownKey::new(key, clock)).collect())
     }
 
     /// Looks at every key, whichever it is, so that the time taken tells nothing.

@@ -11,8 +11,12 @@ use utoipa::{IntoResponses, ToSchema};
 
 use super::answer::RejectedEvent;
 use super::quota::whole_seconds;
-use crate::accept::Refusal;
+use crate::accept::{Reason, Refusal};
 use crate::sink::SinkError;
+
+const BASIC_CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"neonhub\", charset=\"UTF-8\"");
+/// No registered scheme fits, but a 401 has to state one (RFC 9110, 15.5.2).
+const WEBHOOK_CHALLENGE: HeaderValue = HeaderValue::from_static("Standard-Webhooks realm=\"neonhub\"");
 
 /// An error, as `application/problem+json`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -37,6 +41,9 @@ pub struct Problem {
     pub rejected: Vec<RejectedEvent>,
     #[serde(skip)]
     pub(super) retry_after: Option<Duration>,
+    /// How to prove who is asking, with 401.
+    #[serde(skip)]
+    pub(super) challenge: Option<HeaderValue>,
 }
 
 impl Problem {
@@ -50,16 +57,19 @@ impl Problem {
             request_id: String::new(),
             rejected: Vec::new(),
             retry_after: None,
+            challenge: None,
         }
     }
 
     pub(super) fn refused(refusal: &Refusal) -> Self {
-        let status = if refusal.reason.is_size() { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
-        Self { field: refusal.field.clone(), ..Self::new(status, refusal.reason.code(), &refusal.detail) }
-    }
-
-    pub(super) fn unauthorized(detail: &str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unknown_write_key", detail)
+        let (status, challenge) = match refusal.reason {
+            Reason::UnknownWriteKey => (StatusCode::UNAUTHORIZED, Some(BASIC_CHALLENGE)),
+            Reason::InvalidSignature => (StatusCode::UNAUTHORIZED, Some(WEBHOOK_CHALLENGE)),
+            reason if reason.is_size() => (StatusCode::PAYLOAD_TOO_LARGE, None),
+            _ => (StatusCode::BAD_REQUEST, None),
+        };
+        let problem = Self::new(status, refusal.reason.code(), &refusal.detail);
+        Self { field: refusal.field.clone(), challenge, ..problem }
     }
 
     pub(super) fn unavailable(code: &str, detail: impl Into<String>, retry_after: Duration) -> Self {
@@ -88,11 +98,12 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry_after = self.retry_after;
+        let challenge = self.challenge.clone();
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"neonhub\", charset=\"UTF-8\""));
+        if let Some(challenge) = challenge {
+            headers.insert(WWW_AUTHENTICATE, challenge);
         }
         if let Some(wait) = retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));

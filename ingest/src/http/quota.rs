@@ -50,6 +50,7 @@ pub(super) enum Verdict {
     /// More than the quota will ever allow at once.
     Never {
         burst: u32,
+        remaining: u32,
     },
 }
 
@@ -76,15 +77,18 @@ impl KeyQuota {
                 let wait = until.earliest_possible().duration_since(self.clock.now());
                 Verdict::Later { wait: wait.into() }
             }
-            Err(capacity) => Verdict::Never { burst: capacity.0 },
+            Err(capacity) => {
+                // What is left is told only to one who takes, so asking for too much costs an event.
+                let remaining = self.limiter.check().map_or(0, |snapshot| snapshot.remaining_burst_capacity());
+                Verdict::Never { burst: capacity.0, remaining }
+            }
         }
     }
 
     pub(super) fn write_headers(&self, verdict: Verdict, headers: &mut HeaderMap) {
         let (remaining, reset) = match verdict {
-            Verdict::Granted { remaining } => (remaining, self.window),
+            Verdict::Granted { remaining } | Verdict::Never { remaining, .. } => (remaining, self.window),
             Verdict::Later { wait } => (0, whole_seconds(wait)),
-            Verdict::Never { .. } => return,
         };
         let policy = format!("\"events\";q={};w={}", self.burst, self.window);
         let state = format!("\"events\";r={remaining};t={reset}");

@@ -68,8 +68,10 @@ fn documented() -> OpenApiRouter<IngestState> {
     router
         .routes(routes!(campaign_events))
         .routes(routes!(integration_events))
+        .routes(routes!(integration_webhook))
         .routes(routes!(pixel_image))
         .routes(routes!(pixel_by_kind))
+        .routes(routes!(rudderstack_pixel))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
@@ -77,7 +79,7 @@ fn documented() -> OpenApiRouter<IngestState> {
 
 fn tracking_operation(template: &Operation, path: &str, door: &Door) -> Operation {
     let mut operation = template.clone();
-    operation.operation_id = Some(path.trim_start_matches("/v1/").to_owned());
+    operation.operation_id = Some(path.trim_start_matches("/v1/").trim_start_matches('/').replace("/v1/", "_"));
     operation.summary = Some(match door {
         Door::Batch => "Behaviour events in a batch, each with its type".to_owned(),
         Door::Import => "Historical behaviour events in a batch; timestamps are taken as given".to_owned(),
@@ -126,7 +128,7 @@ async fn campaign_events(State(state): State<IngestState>, request: Request) -> 
         example = json!({"type": "invoice.paid", "payload": {"id": "in_1", "amount": 500}})
     ),
     params(
-        ("platform" = String, Path, description = "1 to 64 of a-z, 0-9, - and _"),
+        ("platform" = String, Path, description = "1 to 64 of a-z, 0-9, - and _, in any case"),
         ("writeKey" = Option<String>, Query, description = "the write key, unless it is in the head or body")
     ),
     responses(
@@ -141,12 +143,54 @@ async fn integration_events(
     Path(platform): Path<String>,
     request: Request,
 ) -> Response {
-    if !neonhub_schemas::ids::is_workspace_name(&platform) {
-        let problem =
-            Problem::new(StatusCode::NOT_FOUND, "unknown_platform", "a platform is 1 to 64 of a-z, 0-9, - and _");
-        return with_id(&state, &request, problem);
+    match platform_name(&platform) {
+        Ok(platform) => intake::answer(state, Door::Integration { platform }, request).await,
+        Err(problem) => with_id(&state, &request, *problem),
     }
-    intake::answer(state, Door::Integration { platform }, request).await
+}
+
+/// A connected platform's webhook, signed as in Standard Webhooks 1.0.0
+#[utoipa::path(
+    post, path = "/v1/integrations/{platform}/webhook", tag = "integrations",
+    request_body(
+        content = serde_json::Value, content_type = "application/json",
+        description = "one event; without a `data` object the whole body is the payload",
+        example = json!({"type": "invoice.paid", "timestamp": "2026-03-01T10:00:00Z", "data": {"id": "in_1"}})
+    ),
+    params(
+        ("platform" = String, Path, description = "1 to 64 of a-z, 0-9, - and _, in any case"),
+        ("webhook-id" = String, Header, description = "becomes the event's messageId"),
+        ("webhook-timestamp" = i64, Header, description = "Unix seconds, at most 5 minutes from now"),
+        ("webhook-signature" = String, Header, description = "`v1,` and base64 of HMAC-SHA256; one or more, by spaces")
+    ),
+    responses(
+        (status = 200, description = "the event is on the log", body = Accepted),
+        EventProblems,
+        (status = 401, description = "no secret known for the platform has made the signature, or not now",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "no platform's name", body = Problem, content_type = "application/problem+json")
+    ),
+    security(())
+)]
+async fn integration_webhook(
+    State(state): State<IngestState>,
+    Path(platform): Path<String>,
+    request: Request,
+) -> Response {
+    match platform_name(&platform) {
+        Ok(platform) => intake::answer(state, Door::Webhook { platform }, request).await,
+        Err(problem) => with_id(&state, &request, *problem),
+    }
+}
+
+/// In lower case, however the path spells it: `LinkedIn` is `linkedin`.
+fn platform_name(stated: &str) -> Result<String, Box<Problem>> {
+    let name = stated.to_ascii_lowercase();
+    if neonhub_schemas::ids::is_workspace_name(&name) {
+        return Ok(name);
+    }
+    let detail = "a platform is 1 to 64 of a-z, 0-9, - and _, in any case";
+    Err(Box::new(Problem::new(StatusCode::NOT_FOUND, "unknown_platform", detail)))
 }
 
 /// One event by GET; any further parameter is a property
@@ -174,6 +218,16 @@ async fn pixel_image(State(state): State<IngestState>, request: Request) -> Resp
     responses((status = 200, description = "a transparent dot", content_type = "image/gif", body = Vec<u8>), EventProblems)
 )]
 async fn pixel_by_kind(State(state): State<IngestState>, request: Request) -> Response {
+    intake::answer(state, Door::Pixel, request).await
+}
+
+/// One event by GET, at RudderStack's path
+#[utoipa::path(
+    get, path = "/pixel/v1/{kind}", tag = "pixel",
+    params(("kind" = String, Path, description = "a behaviour call or a campaign event")),
+    responses((status = 200, description = "a transparent dot", content_type = "image/gif", body = Vec<u8>), EventProblems)
+)]
+async fn rudderstack_pixel(State(state): State<IngestState>, request: Request) -> Response {
     intake::answer(state, Door::Pixel, request).await
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use super::keys::KeyRing;
 use super::metrics::IngestMetrics;
 use super::quota::StrangerLimit;
+use super::webhooks::WebhookRing;
 use crate::config::{IngestConfig, Limits};
 use crate::sink::EventSink;
 
@@ -27,6 +28,7 @@ struct Shared {
     limits: Limits,
     allowed_origins: Vec<HeaderValue>,
     keys: KeyRing,
+    webhooks: WebhookRing,
     strangers: StrangerLimit,
     sink: Arc<dyn EventSink>,
     clock: Clock,
@@ -47,6 +49,8 @@ pub enum ConfigError {
     KeyTwice(String),
     #[error("the quota for `{0}` must allow at least one event a second and a burst of at least one")]
     Quota(String),
+    #[error("webhook secret of `{workspace}` for `{platform}`: {fault}")]
+    Webhook { workspace: String, platform: String, fault: &'static str },
     #[error("allowed origin `{0}` is no origin, like https://shop.example")]
     Origin(String),
     #[error("max_bytes_in_flight must hold at least two bodies of max_body_bytes ({0})")]
@@ -75,6 +79,7 @@ impl IngestState {
         Ok(Self(Arc::new(Shared {
             allowed_origins,
             keys: KeyRing::new(config.keys, &clock),
+            webhooks: WebhookRing::new(config.webhook_secrets, &clock)?,
             strangers: StrangerLimit::new(&clock),
             sink,
             clock,
@@ -103,6 +108,10 @@ impl IngestState {
 
     pub(super) fn keys(&self) -> &KeyRing {
         &self.0.keys
+    }
+
+    pub(super) fn webhooks(&self) -> &WebhookRing {
+        &self.0.webhooks
     }
 
     pub(super) fn strangers(&self) -> &StrangerLimit {

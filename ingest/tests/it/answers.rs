@@ -44,6 +44,7 @@ async fn every_route_takes_its_events() {
         ("/v1/a", r#"{"userId":"u","previousId":"p"}"#),
         ("/v1/batch", r#"{"batch":[{"type":"page","userId":"u"}]}"#),
         ("/v1/b", r#"{"batch":[{"type":"page","userId":"u"}]}"#),
+        ("/beacon/v1/batch", r#"{"batch":[{"type":"page","userId":"u"}]}"#),
         ("/v1/import", r#"{"batch":[{"type":"page","userId":"u","timestamp":"2019-01-01T00:00:00Z"}]}"#),
         ("/v1/campaigns/events", r#"{"type":"click","campaign":"men"}"#),
         ("/v1/integrations/stripe/events", r#"{"type":"invoice.paid","payload":{}}"#),
@@ -53,7 +54,13 @@ async fn every_route_takes_its_events() {
         assert_eq!(answer.status, StatusCode::OK, "{path}: {:?}", answer.json());
     }
     assert_eq!(house.records(Topic::RawCampaign).len(), 1);
-    assert_eq!(house.records(Topic::RawIntegration).len(), 1);
+    let linkedin = house.post("/v1/integrations/LinkedIn/events", r#"{"type":"lead","payload":{}}"#).await;
+    assert_eq!(linkedin.status, StatusCode::OK);
+    let records = house.records(Topic::RawIntegration);
+    let platforms: Vec<_> = records.iter().map(|record| record.value.clone().unwrap()).collect();
+    let platforms: Vec<_> =
+        platforms.iter().map(|value| Envelope::decode(value).unwrap().platform.unwrap().into_owned()).collect();
+    assert_eq!(platforms, ["stripe", "linkedin"]);
     assert_eq!(house.post("/v1/integrations/St%20ripe/events", "{}").await.problem(), "unknown_platform");
 }
 
@@ -138,7 +145,10 @@ async fn a_quota_that_is_used_up() {
     house.now_ms.fetch_add(1_000, Ordering::SeqCst);
     assert_eq!(house.post("/v1/campaigns/events", three).await.status, StatusCode::OK);
     let five = format!("[{}]", [r#"{"type":"click","campaign":"c"}"#; 5].join(","));
-    assert_eq!(house.post("/v1/campaigns/events", five).await.problem(), "batch_exceeds_quota");
+    let answer = house.post("/v1/campaigns/events", five).await;
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (413, "batch_exceeds_quota"));
+    assert_eq!(answer.header("ratelimit-policy"), "\"events\";q=4;w=2");
+    assert_eq!(answer.header("ratelimit"), "\"events\";r=0;t=2");
 }
 
 #[tokio::test]
@@ -209,11 +219,16 @@ async fn health_metrics_and_the_document() {
     for path in ["/v1/track", "/v1/b", "/v1/import", "/v1/campaigns/events", "/v1/pixel.gif", "/health/ready"] {
         assert!(paths.contains_key(path), "{path}");
     }
-    for (path, item) in paths.iter().filter(|(path, _)| path.starts_with("/v1/")) {
+    for (path, item) in paths.iter().filter(|(path, _)| path.contains("/v1/")) {
         let operation = item.get("post").or_else(|| item.get("get")).unwrap();
         for status in ["200", "400", "401", "413", "415", "429", "500", "503"] {
             assert!(operation["responses"][status].is_object(), "{path} {status}");
         }
     }
     assert_eq!(document["paths"]["/v1/batch"]["post"]["operationId"], "batch");
+    assert_eq!(document["paths"]["/beacon/v1/batch"]["post"]["operationId"], "beacon_batch");
+    assert_eq!(document["paths"]["/pixel/v1/{kind}"]["get"]["operationId"], "rudderstack_pixel");
+    let webhook = &document["paths"]["/v1/integrations/{platform}/webhook"]["post"];
+    assert!(webhook["responses"]["404"].is_object());
+    assert!(webhook["responses"]["401"]["description"].as_str().unwrap().contains("signature"), "{webhook}");
 }

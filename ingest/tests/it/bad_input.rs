@@ -32,7 +32,7 @@ async fn bad_events_get_their_status_and_a_dead_letter() {
         ("/v1/batch", br#"{"batch":7}"#.to_vec(), 400, "invalid_field"),
         (
             "/v1/batch",
-            format!(r#"{{"batch":[{}]}}"#, vec!["{}"; 10_000].join(",")).into_bytes(),
+            format!(r#"{{"batch":[{}]}}"#, vec!["{}"; 10_001].join(",")).into_bytes(),
             413,
             "too_many_events",
         ),
@@ -65,7 +65,7 @@ async fn bad_events_get_their_status_and_a_dead_letter() {
 #[tokio::test]
 async fn a_full_batch_is_accepted() {
     let house = House::new();
-    let events = vec![r#"{"type":"page","userId":"u","messageId":"m"}"#; 5_000].join(",");
+    let events = vec![r#"{"type":"page","userId":"u","messageId":"m"}"#; 10_000].join(",");
     let answer = house.post("/v1/batch", format!(r#"{{"batch":[{events}]}}"#)).await;
-    assert_eq!((answer.status.as_u16(), &answer.json()["accepted"]), (200, &5_000.into()));
+    assert_eq!((answer.status.as_u16(), &answer.json()["accepted"]), (200, &10_000.into()));
 }

@@ -57,9 +57,25 @@ async fn the_pixel_is_an_image_and_an_event() {
     assert_eq!(house.get(&path).await.status.as_u16(), 200);
     assert_eq!(house.records(Topic::RawBehavior).len(), 1);
 
+    let answer = house.get("/pixel/v1/page?writeKey=test-key&anonymousId=a").await;
+    assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, "image/gif"));
+    assert_eq!(house.records(Topic::RawBehavior).len(), 2);
+    assert_eq!(house.get("/pixel/v1/nonsense?writeKey=test-key").await.problem(), "unknown_type");
+
     assert_eq!(house.get("/v1/pixel.gif?writeKey=nope&userId=u").await.status.as_u16(), 401);
     let answer = house.get("/v1/pixel.gif?writeKey=test-key").await;
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (400, "missing_field"));
     assert_eq!(house.get("/v1/pixel/nonsense?writeKey=test-key").await.problem(), "unknown_type");
     assert_eq!(house.get("/v1/pixel.gif?writeKey=test-key&data=%").await.problem(), "invalid_encoding");
+}
+
+#[tokio::test]
+async fn a_beacon_at_rudderstacks_path() {
+    let house = House::new();
+    let body = r#"{"batch":[{"type":"page","anonymousId":"a"},{"type":"track","event":"Left","anonymousId":"a"}]}"#;
+    let head = request("POST", "/beacon/v1/batch?writeKey=test-key").header("content-type", "text/plain");
+    let answer = house.send(head.body(Body::from(body)).unwrap()).await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["accepted"]), (200, &2.into()));
+    let unknown = request("POST", "/beacon/v1/batch?writeKey=nope").body(Body::from(body)).unwrap();
+    assert_eq!(house.send(unknown).await.status.as_u16(), 401);
 }

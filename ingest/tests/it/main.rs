@@ -9,3 +9,4 @@ mod house;
 mod overload;
 mod properties;
 mod shutdown;
+mod webhooks;

@@ -127,7 +127,7 @@ impl<S: Stage> Worker<S> {
                 }
                 SourceEvent::Records(records) => {
                     progress.records += records.len();
-                    self.process(&records);
+                    self.process(&records)?;
                 }
                 SourceEvent::AtEnd(partition) => {
                     let now_ms = (self.clock)();
@@ -165,13 +165,16 @@ impl<S: Stage> Worker<S> {
         self.tasks.values().any(|open| self.stage.is_due(&open.task, now_ms))
     }
 
-    fn process(&mut self, records: &[Record]) {
+    fn process(&mut self, records: &[Record]) -> Result<(), EngineError> {
         let now_ms = (self.clock)();
         let labels = [self.stage.name()];
         let mut bytes = 0;
         for record in records {
-            // A record of a partition that is not ours (any more) is somebody else's.
-            let Some(open) = self.tasks.get_mut(&record.topic_partition()) else { continue };
+            let place = record.topic_partition();
+            let Some(open) = self.tasks.get_mut(&place) else {
+                // To pass over it could lose it: the next one would move the committed offset past it.
+                return Err(EngineError::Fenced(format!("{place} delivers before its state is restored")));
+            };
             if record.offset < open.expected_offset {
                 continue;
             }
@@ -185,6 +188,7 @@ impl<S: Stage> Worker<S> {
         self.uncommitted_since_ms.get_or_insert(now_ms);
         self.metrics.records.with_label_values(&labels).inc_by(records.len() as u64);
         self.metrics.bytes.with_label_values(&labels).inc_by(bytes);
+        Ok(())
     }
 
     fn commit(&mut self) -> Result<(), EngineError> {

@@ -123,9 +123,11 @@ impl Landing {
     fn take(&mut self, records: Vec<Record>) -> Result<(), EngineError> {
         let now_ms = (self.clock)();
         for record in records {
-            if let Some(buffer) = self.partitions.get_mut(&record.topic_partition()) {
-                buffer.push(record, now_ms);
-            }
+            let place = record.topic_partition();
+            let Some(buffer) = self.partitions.get_mut(&place) else {
+                return Err(EngineError::Fenced(format!("{place} delivers before it is opened")));
+            };
+            buffer.push(record, now_ms);
         }
         let mut full = Vec::new();
         for (partition, buffer) in &mut self.partitions {

@@ -1,6 +1,6 @@
 //! The role `ingest`.
 
-use neonhub_ingest::config::{IngestConfig, Limits, WriteKey};
+use neonhub_ingest::config::{IngestConfig, Limits, WebhookSecret, WriteKey};
 use neonhub_ingest::http::{IngestState, serve};
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -25,7 +25,7 @@ fn config(settings: &Settings) -> anyhow::Result<IngestConfig> {
     let Some(key) = &settings.access.write_key else {
         anyhow::bail!("NEONHUB_BOOTSTRAP_WRITE_KEY is not set: give the SDKs a write key");
     };
-    let limits = &settings.limits;
+    let (limits, access) = (&settings.limits, &settings.access);
     Ok(IngestConfig {
         limits: Limits {
             max_event_bytes: limits.max_event_bytes,
@@ -38,6 +38,15 @@ fn config(settings: &Settings) -> anyhow::Result<IngestConfig> {
             burst: limits.burst,
             ..WriteKey::new(&settings.access.workspace, key, "bootstrap")
         }],
+        webhook_secrets: access
+            .webhook_secret
+            .iter()
+            .map(|secret| WebhookSecret {
+                workspace: access.workspace.clone(),
+                platform: "*".to_owned(),
+                secret: secret.clone(),
+            })
+            .collect(),
         allowed_origins: Vec::new(),
     })
 }

@@ -17,6 +17,9 @@ const MOST_KEPT_BYTES: usize = 64 * 1024;
 /// Of a request, by default.
 const MOST_BODY_BYTES: usize = 500 * 1024;
 
+/// Events in a request, at most, by default.
+const FULL_BATCH: usize = 10_000;
+
 /// One bad request, and what must come of it.
 struct Case {
     name: &'static str,
@@ -73,6 +76,7 @@ pub fn run(backbone: Backbone) {
         assert_lives_on(&client, number);
     }
     partly_valid(&client);
+    full_batch(&client);
     keys(&client);
     routes(&client);
     for (number, text) in ["\u{feff}", " \r\n\t"].iter().enumerate() {
@@ -83,7 +87,7 @@ pub fn run(backbone: Backbone) {
     }
     bad_queries::run(&client);
     let good = cases.len() + 2 + 1;
-    client.wait_for_events(good);
+    client.wait_for_events(good + FULL_BATCH);
     assert_dead_letters(&client, &cases);
     client.wait_for_total("visitors", "2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z", good as f64);
     let log = std::fs::read_to_string(stack.log()).unwrap();
@@ -166,7 +170,7 @@ fn cases() -> Vec<Case> {
         Case::new("no batch", "/v1/batch", "{}", 400, "missing_field").at("batch"),
         Case::new("an empty batch", "/v1/batch", r#"{"batch":[]}"#, 400, "empty_batch").at("batch"),
         Case::new("batch is a text", "/v1/batch", r#"{"batch":"x"}"#, 400, "invalid_field").at("batch"),
-        Case::new("10,000 events", "/v1/batch", batch(one_event, 10_000), 413, "too_many_events").at("batch"),
+        Case::new("10,001 events", "/v1/batch", batch(one_event, 10_001), 413, "too_many_events").at("batch"),
         Case::new(
             "10,000 larger events",
             "/v1/batch",
@@ -255,6 +259,13 @@ fn partly_valid(client: &Client) {
         .collect();
     assert_eq!(rejected, [(0, "missing_field"), (2, "unknown_type"), (3, "not_an_object")]);
     assert_eq!(verdict["rejected"][0]["field"], "batch[0].event", "{verdict}");
+}
+
+/// As many events as a request may have. Without a timestamp they are of now, so they add nothing to the day of the good.
+fn full_batch(client: &Client) {
+    let events = vec![json!({ "type": "page", "userId": "u" }); FULL_BATCH];
+    let answer = client.post("/v1/batch", &json!({ "batch": events }));
+    assert_eq!((answer.status, &answer.json()["accepted"]), (200, &json!(FULL_BATCH)), "{answer:?}");
 }
 
 fn keys(client: &Client) {

@@ -18,6 +18,12 @@ pub fn run(client: &Client, revisions_of: impl Fn(&str, &str) -> usize) {
     socket.send(&json!({ "unsubscribe": "hours" }));
     assert_eq!(socket.next_answer(), json!({ "unsubscribed": "hours" }));
     socket.subscribe("days", "day", "c-2", revisions_of("day", "c-2"));
+    // A client that goes away before its first window can come back to where it was.
+    socket.send(&json!({ "subscribe": { "id": "next", "metrics": ["impressions"], "grain": "day" } }));
+    assert_eq!(socket.next_answer(), json!({ "subscribed": "next" }));
+    let place = socket.next_place("next");
+    socket.send(&json!({ "unsubscribe": "next" }));
+    assert_eq!(socket.next_answer(), json!({ "unsubscribed": "next" }));
     // An event for both: only the subscription that is left hears of it.
     let event = |campaign: &str| -> Value {
         json!({ "type": "impression", "campaign": campaign, "timestamp": "2026-03-01T00:00:00Z" })
@@ -31,6 +37,18 @@ pub fn run(client: &Client, revisions_of: impl Fn(&str, &str) -> usize) {
             break;
         }
     }
+    let wanted = json!({ "id": "next", "metrics": ["impressions"], "grain": "day", "last_event_id": place });
+    socket.send(&json!({ "subscribe": wanted }));
+    assert_eq!(socket.next_answer(), json!({ "subscribed": "next" }));
+    loop {
+        let message = socket.next();
+        assert!(message.get("reset").is_none(), "{message}");
+        if message["subscription"] == "next" && message["window"]["window_start"] == "2026-03-01T00:00:00Z" {
+            break;
+        }
+    }
+    socket.send(&json!({ "subscribe": { "id": "ratio", "metrics": ["ctr"] } }));
+    assert_eq!(socket.next_answer()["error"]["field"], "metrics");
     socket.send(&json!({ "subscribe": { "id": "" } }));
     assert_eq!(socket.next_answer()["error"]["field"], "subscribe.id");
     socket.send(&json!([1]));
@@ -61,12 +79,22 @@ impl LiveSocket {
         }
     }
 
-    /// The next message that is no window.
+    /// The next message that is of no subscription.
     fn next_answer(&mut self) -> Value {
         loop {
             let message = self.next();
-            if message.get("window").is_none() {
+            if message.get("subscription").is_none() {
                 return message;
+            }
+        }
+    }
+
+    /// Where a subscription is, as it is told without a window.
+    fn next_place(&mut self, id: &str) -> Value {
+        loop {
+            let message = self.next();
+            if message["subscription"] == id && message.get("window").is_none() {
+                return message["id"].clone();
             }
         }
     }
@@ -79,9 +107,12 @@ impl LiveSocket {
             "filters": [{ "dimension": "campaign", "value": campaign }],
         } }));
         assert_eq!(self.next(), json!({ "subscribed": id }));
-        for _ in 0..revisions {
+        let mut seen_revisions = 0;
+        while seen_revisions < revisions {
             let message = self.next();
-            let window = &message["window"];
+            // Only its place, when it has caught up.
+            let Some(window) = message.get("window") else { continue };
+            seen_revisions += 1;
             let seen = [&message["subscription"], &window["grain"], &window["dimensions"]["campaign"]];
             assert_eq!(seen, [id, grain, campaign], "{message}");
         }
