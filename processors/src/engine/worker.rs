@@ -265,12 +265,14 @@ impl<S: Stage> Worker<S> {
             let (start, end) = self.reader.bounds(*partition)?;
             let committed = committed.clone().unwrap_or(CommittedOffset { offset: start, metadata: String::new() });
             if committed.offset > end {
-                tracing::error!(%partition, committed = committed.offset, end, "the log ends before what was committed");
+                // Going on would count again what comes again, or pass over what is new.
+                let detail = format!("{partition} ends at {end}, before the committed offset {}", committed.offset);
+                return Err(EngineError::Fatal(detail));
             }
             let open = OpenTask {
                 task,
                 next_offset: None,
-                expected_offset: committed.offset.min(end),
+                expected_offset: committed.offset,
                 committed,
                 outputs: Outputs::default(),
                 dirty: false,

@@ -110,10 +110,10 @@ impl Landing {
         let committed = self.source.committed(partitions)?;
         for (partition, committed) in partitions.iter().zip(&committed) {
             let (_, end) = self.reader.bounds(*partition)?;
-            let mut buffer = PartitionBuffer::open(committed.as_ref());
+            let buffer = PartitionBuffer::open(committed.as_ref());
             if buffer.from > end {
-                tracing::error!(%partition, committed = buffer.from, end, "the log ends before what was committed");
-                buffer = PartitionBuffer::open(Some(&CommittedOffset { offset: end, metadata: String::new() }));
+                let detail = format!("{partition} ends at {end}, before the committed offset {}", buffer.from);
+                return Err(EngineError::Fatal(detail));
             }
             self.partitions.insert(*partition, buffer);
         }

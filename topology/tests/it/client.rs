@@ -9,7 +9,7 @@ use crate::real_stack::wait_until;
 use crate::stack::{API_KEY, WORKSPACE, WRITE_KEY};
 
 /// How long anything may take to arrive.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 #[derive(Clone)]
 pub struct Client {

@@ -209,7 +209,7 @@ impl Stack {
     /// their events, so it is asked until it is clean.
     pub fn assert_audit_clean(&self) {
         let mut last = String::new();
-        let outcome = crate::real_stack::wait_until("the audit is clean", Duration::from_secs(60), || {
+        let outcome = crate::real_stack::wait_until("the audit is clean", Duration::from_secs(180), || {
             let (text, clean) = self.try_command(&["audit"]);
             last = text;
             Ok(clean)
@@ -241,8 +241,9 @@ impl Drop for Stack {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let text = std::fs::read_to_string(self.log()).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            eprintln!("the end of the processes' log:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+            // A broker that is away is said every second.
+            let lines: Vec<&str> = text.lines().filter(|line| !line.contains("BrokersDown")).collect();
+            eprintln!("the end of the processes' log:\n{}", lines[lines.len().saturating_sub(120)..].join("\n"));
         }
         // Whoever needs the database goes before it.
         while let Some((_, process)) = self.processes.pop() {

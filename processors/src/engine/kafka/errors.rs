@@ -5,14 +5,6 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use crate::engine::EngineError;
 
-/// Notices about single connections, which the client heals by itself.
-#[must_use]
-pub fn is_passing_notice(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode as Code;
-    let notices = [Code::BrokerTransportFailure, Code::Resolve, Code::AllBrokersDown, Code::OperationTimedOut];
-    error.rdkafka_error_code().is_some_and(|code| notices.contains(&code))
-}
-
 #[must_use]
 pub fn classify(error: &KafkaError) -> EngineError {
     use RDKafkaErrorCode as Code;

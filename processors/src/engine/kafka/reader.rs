@@ -11,7 +11,7 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::config::KafkaConfig;
-use super::errors::{classify, is_passing_notice};
+use super::errors::classify;
 use super::source::Batch;
 use crate::engine::ports::{EngineError, LogReader};
 
@@ -131,7 +131,6 @@ impl KafkaReader {
                         ended = next >= to;
                     }
                     Some(Err(KafkaError::PartitionEOF(_))) => ended = true,
-                    Some(Err(error)) if is_passing_notice(&error) => {}
                     Some(Err(error)) => return Err(classify(&error)),
                 }
             }

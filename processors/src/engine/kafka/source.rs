@@ -21,7 +21,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::{Offset, Timestamp};
 
 use super::config::KafkaConfig;
-use super::errors::{classify, is_passing_notice};
+use super::errors::classify;
 use super::reader::OPEN_TRANSACTION_LIMIT;
 use crate::engine::ports::{EngineError, Source, SourceEvent};
 
@@ -165,8 +165,6 @@ impl Source for KafkaSource {
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     self.maybe_ended.insert(partition);
                 }
-                // One broker is away: the others may have taken its partitions over. If not, requests will fail.
-                Some(Err(error)) if is_passing_notice(&error) => tracing::debug!(%error, "notice of the Kafka client"),
                 Some(Err(error)) => return Err(classify(&error)),
             }
             wait = Duration::ZERO;
