@@ -187,22 +187,24 @@ mod tests {
     }
 
     #[test]
-    fn every_stage_is_registered_once_and_reads_what_its_code_says() {
+    fn every_stage_is_registered_once_and_reads_and_writes_what_its_code_says() {
         use neonhub_processors::engine::Stage;
         use neonhub_processors::{metrics, refine};
         let refine = refine::Refine::new(refine::RefineConfig::default());
         let partial = metrics::MetricsPartial::new(metrics::PartialConfig::default());
         let merge = metrics::MetricsMerge::new(metrics::MergeConfig::default()).unwrap();
         let stages = [
-            (refine.name(), refine.inputs(), refine.globals()),
-            (partial.name(), partial.inputs(), partial.globals()),
-            (merge.name(), merge.inputs(), merge.globals()),
+            (refine.name(), refine.inputs(), refine.globals(), refine.outputs()),
+            (partial.name(), partial.inputs(), partial.globals(), partial.outputs()),
+            (merge.name(), merge.inputs(), merge.globals(), merge.outputs()),
         ];
-        for (name, inputs, globals) in stages {
+        for (name, inputs, globals, outputs) in stages {
             let nodes: Vec<&Node> = NODES.iter().filter(|node| node.name == name).collect();
             assert_eq!(nodes.len(), 1, "{name}");
             let reads: BTreeSet<Topic> = inputs.into_iter().chain(globals).collect();
             assert_eq!(nodes[0].reads.iter().copied().collect::<BTreeSet<_>>(), reads, "{name}");
+            let writes: BTreeSet<Topic> = outputs.into_iter().collect();
+            assert_eq!(nodes[0].writes.iter().copied().collect::<BTreeSet<_>>(), writes, "{name}");
         }
     }
 

@@ -21,6 +21,9 @@ pub trait Stage: Send {
 
     fn inputs(&self) -> Vec<Topic>;
 
+    /// Every topic that it may write to.
+    fn outputs(&self) -> Vec<Topic>;
+
     /// Topics of one partition that every worker reads whole before it starts, and follows: before records are
     /// processed, everything that was on these topics when the records were read has been observed.
     fn globals(&self) -> Vec<Topic> {

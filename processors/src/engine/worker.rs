@@ -217,6 +217,11 @@ impl<S: Stage> Worker<S> {
         if unit.records.is_empty() && unit.offsets.is_empty() {
             return Ok(());
         }
+        debug_assert!(
+            unit.records.iter().all(|record| self.stage.outputs().contains(&record.topic)),
+            "{} writes to a topic that it does not name",
+            self.stage.name()
+        );
         let labels = [self.stage.name()];
         let count = unit.records.len() as u64;
         let timer = self.metrics.commit_seconds.with_label_values(&labels).start_timer();
@@ -261,7 +266,7 @@ impl<S: Stage> Worker<S> {
                 let stage = &self.stage;
                 self.reader.read(place, from, to, &mut |record| stage.restore(&mut task, &record))?;
             }
-            timer.observe_duration();
+            let seconds = timer.stop_and_record();
             let (start, end) = self.reader.bounds(*partition)?;
             let committed = committed.clone().unwrap_or(CommittedOffset { offset: start, metadata: String::new() });
             if committed.offset > end {
@@ -269,6 +274,8 @@ impl<S: Stage> Worker<S> {
                 let detail = format!("{partition} ends at {end}, before the committed offset {}", committed.offset);
                 return Err(EngineError::Fatal(detail));
             }
+            let (stage, offset) = (self.stage.name(), committed.offset);
+            tracing::info!(stage, %partition, offset, start, end, seconds, "partition opened");
             let open = OpenTask {
                 task,
                 next_offset: None,

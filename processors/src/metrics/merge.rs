@@ -107,6 +107,10 @@ impl Stage for MetricsMerge {
         vec![Topic::MetricsPartials]
     }
 
+    fn outputs(&self) -> Vec<Topic> {
+        vec![Topic::MetricsWindows, Topic::MetricsChangelog, Topic::EventsRejected]
+    }
+
     fn open(&self, place: TopicPartition, committed: Option<&CommittedOffset>) -> MergeTask {
         MergeTask {
             partition: place.partition,

@@ -182,6 +182,10 @@ impl Stage for MetricsPartial {
         Source::ALL.map(Source::events_topic).to_vec()
     }
 
+    fn outputs(&self) -> Vec<Topic> {
+        vec![Topic::MetricsPartials, Topic::MetricsActivations, Topic::EventsRejected]
+    }
+
     fn globals(&self) -> Vec<Topic> {
         vec![Topic::Control]
     }

@@ -81,6 +81,12 @@ impl Stage for Refine {
         Source::ALL.map(Source::raw_topic).to_vec()
     }
 
+    fn outputs(&self) -> Vec<Topic> {
+        let mut outputs = Source::ALL.map(Source::events_topic).to_vec();
+        outputs.extend([Topic::EventsRejected, Topic::RefineChangelog]);
+        outputs
+    }
+
     fn open(&self, partition: TopicPartition, committed: Option<&CommittedOffset>) -> RefineTask {
         RefineTask {
             partition: partition.partition,

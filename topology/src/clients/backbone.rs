@@ -9,7 +9,7 @@ use neonhub_api::feed::FeedLog;
 use neonhub_api::feed::kafka::KafkaFeed;
 use neonhub_ingest::sink::EventSink;
 use neonhub_ingest::sink::kafka::{KafkaSettings, KafkaSink};
-use neonhub_processors::engine::kafka::{self, KafkaConfig};
+use neonhub_processors::engine::kafka::{self, KafkaConfig, Scope};
 use neonhub_processors::engine::{EngineError, Ports};
 use neonhub_schemas::topics::Topic;
 
@@ -56,10 +56,10 @@ impl Backbone {
     ///
     /// # Errors
     /// Kafka is away or refuses.
-    pub fn engine_ports(&self, group: &str, slot: &str, topics: &[Topic]) -> Result<Ports, EngineError> {
+    pub fn engine_ports(&self, scope: Scope<'_>, slot: &str) -> Result<Ports, EngineError> {
         match self {
-            Self::Embedded(log) => Ok(embedded::engine::ports(log, group, slot, topics)),
-            Self::Kafka { engine, .. } => kafka::transactional(engine, group, slot, topics),
+            Self::Embedded(log) => Ok(embedded::engine::ports(log, scope.group, slot, scope.inputs)),
+            Self::Kafka { engine, .. } => kafka::transactional(engine, scope, slot),
         }
     }
 

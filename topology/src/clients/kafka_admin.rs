@@ -1,6 +1,7 @@
 //! Topics on Kafka: made where they are missing, checked where they are there. Nothing is ever deleted or changed.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use neonhub_schemas::topics::{Cleanup, TOPICS, TopicSpec};
 use rdkafka::ClientConfig;
@@ -34,8 +35,10 @@ pub async fn check_or_create_topics(settings: &BackboneSettings, check_only: boo
         client.set(name, value);
     }
     let consumer: BaseConsumer = client.clone().set("group.id", "neonhub-admin").create()?;
+    let consumer = Arc::new(consumer);
+    let of_task = Arc::clone(&consumer);
     let metadata =
-        tokio::task::spawn_blocking(move || consumer.fetch_metadata(None, TIMEOUT)).await?.map_err(|error| {
+        tokio::task::spawn_blocking(move || of_task.fetch_metadata(None, TIMEOUT)).await?.map_err(|error| {
             anyhow::anyhow!("Kafka at NEONHUB_KAFKA_BROKERS = `{}` does not answer: {error}", settings.kafka_brokers)
         })?;
     let admin: AdminClient<DefaultClientContext> = client.create()?;
@@ -53,7 +56,25 @@ pub async fn check_or_create_topics(settings: &BackboneSettings, check_only: boo
         let is_fine = state == "present" || state == "created";
         reports.push(TopicReport { topic: name, partitions: wanted, state, is_fine });
     }
+    let created: Vec<String> =
+        reports.iter().filter(|report| report.state == "created").map(|report| report.topic.clone()).collect();
+    tokio::task::spawn_blocking(move || created.iter().try_for_each(|topic| await_leaders(&consumer, topic))).await??;
     Ok(reports)
+}
+
+/// The controller answers before the brokers know the topic.
+fn await_leaders(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<()> {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
+        let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions()).peekable();
+        if partitions.peek().is_some() && partitions.all(|partition| partition.leader() >= 0) {
+            return Ok(());
+        }
+        anyhow::ensure!(Instant::now() < deadline, "topic {topic} was created, but the brokers do not serve it");
+        // Paces the question; there is nothing to be woken by.
+        drop(consumer.poll(Duration::from_millis(50)));
+    }
 }
 
 async fn create(

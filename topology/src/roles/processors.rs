@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
+use neonhub_processors::engine::kafka::Scope;
 use neonhub_processors::engine::{Clock, EngineError, EngineMetrics, Ports, Stage, Worker, WorkerConfig};
 use neonhub_processors::landing::{ClickHouseTables, LANDED_TOPICS, Landing, LandingConfig};
 use neonhub_processors::metrics::{MergeConfig, MetricsMerge, MetricsPartial, PartialConfig};
@@ -216,7 +217,9 @@ fn spawn(
 }
 
 fn run_stage<S: Stage>(shared: &Shared, group: &str, slot: &str, stage: S) -> Result<(), EngineError> {
-    let ports: Ports = shared.backbone.engine_ports(group, slot, &stage.inputs())?;
+    let (inputs, outputs) = (stage.inputs(), stage.outputs());
+    let scope = Scope { group, inputs: &inputs, outputs: &outputs };
+    let ports: Ports = shared.backbone.engine_ports(scope, slot)?;
     let config =
         WorkerConfig { commit_interval: shared.settings.processing.commit_interval, ..WorkerConfig::default() };
     let mut worker = Worker::new(stage, ports, Arc::clone(&shared.clock), config, shared.metrics.clone())?;

@@ -6,6 +6,8 @@ mod clickhouse_crate;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod kafka_adapter;
+#[cfg(test)]
 mod oracle;
 #[cfg(test)]
 mod poster;

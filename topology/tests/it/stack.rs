@@ -244,6 +244,17 @@ impl Drop for Stack {
             // A broker that is away is said every second.
             let lines: Vec<&str> = text.lines().filter(|line| !line.contains("BrokersDown")).collect();
             eprintln!("the end of the processes' log:\n{}", lines[lines.len().saturating_sub(120)..].join("\n"));
+            let kept = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!(
+                "{}-{}.log",
+                std::process::id(),
+                std::thread::current().name().unwrap_or("test").replace("::", "-")
+            ));
+            if std::fs::copy(self.log(), &kept).is_ok() {
+                eprintln!("all of it: {}", kept.display());
+            }
+            if let Some(kafka) = &self.own_kafka {
+                kafka.keep_log(&kept.with_extension("kafka.log"));
+            }
         }
         // Whoever needs the database goes before it.
         while let Some((_, process)) = self.processes.pop() {

@@ -16,12 +16,14 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::config::KafkaConfig;
 use super::errors::classify;
+use super::hanging::Scope;
+use super::reader::KafkaReader;
 use super::source::GroupConsumer;
 use crate::engine::ports::{CommitUnit, Committer, EngineError};
 
 /// Counts deliveries that failed. With a delivery callback the producer's poll returns as soon as there is a report.
 #[derive(Default)]
-struct Deliveries {
+pub(super) struct Deliveries {
     failed: AtomicU64,
     first_failure: Mutex<Option<String>>,
 }
@@ -55,10 +57,12 @@ impl KafkaTransactions {
     /// The brokers refuse the settings or are away.
     pub fn new(
         config: &KafkaConfig,
-        group: &str,
+        scope: Scope<'_>,
         slot: &str,
         consumer: Arc<GroupConsumer>,
+        reader: &KafkaReader,
     ) -> Result<Self, EngineError> {
+        let group = scope.group;
         let timeout_ms = config.timeout.as_millis();
         let producer: BaseProducer<Deliveries> = config
             .client()
@@ -74,7 +78,17 @@ impl KafkaTransactions {
             .create_with_context(Deliveries::default())
             .map_err(|error| classify(&error))?;
         producer.init_transactions(config.timeout).map_err(|error| classify(&error))?;
-        Ok(Self { config: config.clone(), producer, consumer })
+        let transactions = Self { config: config.clone(), producer, consumer };
+        transactions.abort_hanging(reader, scope)?;
+        Ok(transactions)
+    }
+
+    pub(super) fn config(&self) -> &KafkaConfig {
+        &self.config
+    }
+
+    pub(super) fn producer(&self) -> &BaseProducer<Deliveries> {
+        &self.producer
     }
 
     fn send(&self, record: &NewRecord, deadline: Instant) -> Result<(), EngineError> {
@@ -108,12 +122,16 @@ impl KafkaTransactions {
     }
 
     /// Waits for every delivery report, in small steps: `flush` sleeps out 100 ms.
-    fn await_deliveries(&self, deadline: Instant) -> Result<(), EngineError> {
+    pub(super) fn await_deliveries(&self, deadline: Instant) -> Result<(), EngineError> {
         while self.producer.in_flight_count() > 0 {
             if Instant::now() >= deadline {
                 return Err(EngineError::Unavailable("outputs were not delivered in time".to_owned()));
             }
             self.producer.poll(Duration::from_millis(1));
+        }
+        // A fenced producer gives up what is in its queue: that it is fenced says more.
+        if let Some((code, _)) = self.producer.client().fatal_error() {
+            return Err(classify(&KafkaError::Global(code)));
         }
         let context = self.producer.context();
         if context.failed.load(Ordering::Relaxed) > 0 {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use neonhub_schemas::Topic;
+use neonhub_schemas::record::TopicPartition;
 use rdkafka::ClientConfig;
 
 #[derive(Clone)]
@@ -49,6 +50,10 @@ impl KafkaConfig {
     #[must_use]
     pub fn topic(&self, name: &str) -> Option<Topic> {
         Topic::from_name(name.strip_prefix(&self.prefix)?)
+    }
+
+    pub(super) fn place(&self, topic: &str, partition: i32) -> Option<TopicPartition> {
+        Some(TopicPartition { topic: self.topic(topic)?, partition: u32::try_from(partition).ok()? })
     }
 
     pub(super) fn client(&self) -> ClientConfig {

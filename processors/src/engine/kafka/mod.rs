@@ -3,13 +3,16 @@
 mod committer;
 mod config;
 mod errors;
+mod hanging;
 mod reader;
 mod source;
+mod unowned;
 
 use std::sync::Arc;
 
 pub use committer::{KafkaOffsetCommitter, KafkaTransactions};
 pub use config::KafkaConfig;
+pub use hanging::Scope;
 pub use reader::KafkaReader;
 pub use source::KafkaSource;
 
@@ -20,15 +23,11 @@ use super::ports::{EngineError, Ports};
 ///
 /// # Errors
 /// The brokers refuse the settings or are away.
-pub fn transactional(
-    config: &KafkaConfig,
-    group: &str,
-    slot: &str,
-    topics: &[neonhub_schemas::Topic],
-) -> Result<Ports, EngineError> {
-    let source = KafkaSource::subscribe(config, group, slot, topics)?;
-    let committer = KafkaTransactions::new(config, group, slot, Arc::clone(source.consumer()))?;
-    Ok(Ports { source: Box::new(source), committer: Box::new(committer), reader: Box::new(KafkaReader::new(config)?) })
+pub fn transactional(config: &KafkaConfig, scope: Scope<'_>, slot: &str) -> Result<Ports, EngineError> {
+    let reader = KafkaReader::new(config)?;
+    let source = KafkaSource::subscribe(config, scope.group, slot, scope.inputs)?;
+    let committer = KafkaTransactions::new(config, scope, slot, Arc::clone(source.consumer()), &reader)?;
+    Ok(Ports { source: Box::new(source), committer: Box::new(committer), reader: Box::new(reader) })
 }
 
 /// Ports for the landing, which commits offsets only.

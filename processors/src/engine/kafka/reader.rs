@@ -36,6 +36,18 @@ impl KafkaReader {
         Ok(Self { config: config.clone(), committed: make("read_committed")?, uncommitted: make("read_uncommitted")? })
     }
 
+    pub(super) fn config(&self) -> &KafkaConfig {
+        &self.config
+    }
+
+    pub(super) fn committed(&self) -> &BaseConsumer {
+        &self.committed
+    }
+
+    pub(super) fn uncommitted(&self) -> &BaseConsumer {
+        &self.uncommitted
+    }
+
     fn watermarks(&self, consumer: &BaseConsumer, place: TopicPartition) -> Result<(u64, u64), EngineError> {
         let (low, high) = consumer
             .fetch_watermarks(&self.config.topic_name(place.topic), place.partition.cast_signed(), self.config.timeout)

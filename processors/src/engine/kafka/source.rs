@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use neonhub_schemas::codec::header;
@@ -23,6 +23,7 @@ use rdkafka::{Offset, Timestamp};
 use super::config::KafkaConfig;
 use super::errors::classify;
 use super::reader::OPEN_TRANSACTION_LIMIT;
+use super::unowned::UnownedWatch;
 use crate::engine::ports::{EngineError, Source, SourceEvent};
 
 /// At most so many records and bytes a poll.
@@ -100,11 +101,12 @@ pub struct KafkaSource {
     begins: HashMap<TopicPartition, i64>,
     /// Partition numbers that said they are at their end; looked at when the input pauses.
     maybe_ended: BTreeSet<i32>,
+    unowned: UnownedWatch,
 }
 
 impl KafkaSource {
     /// # Errors
-    /// The settings are wrong.
+    /// The settings are wrong, or a topic is not there.
     pub fn subscribe(config: &KafkaConfig, group: &str, slot: &str, topics: &[Topic]) -> Result<Self, EngineError> {
         let group_id = format!("{}{group}", config.prefix);
         let session_timeout_ms = config.session_timeout.as_millis();
@@ -122,10 +124,28 @@ impl KafkaSource {
             .create_with_context(RebalanceNotes::default())
             .map_err(|error| classify(&error))?;
         let names: Vec<String> = topics.iter().map(|topic| config.topic_name(*topic)).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        consumer.subscribe(&names).map_err(|error| classify(&error))?;
-        let (begins, maybe_ended) = (HashMap::new(), BTreeSet::new());
-        Ok(Self { config: config.clone(), consumer: Arc::new(consumer), begins, maybe_ended })
+        for name in &names {
+            await_topic(&consumer, name, config.timeout)?;
+        }
+        consumer.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>()).map_err(|error| classify(&error))?;
+        Ok(Self {
+            config: config.clone(),
+            consumer: Arc::new(consumer),
+            begins: HashMap::new(),
+            maybe_ended: BTreeSet::new(),
+            unowned: UnownedWatch::new(group_id, names),
+        })
+    }
+
+    /// Leaves the group, which static members do not do when they close, so that it divides its partitions anew.
+    fn leave(&self) -> Result<(), EngineError> {
+        self.consumer.unsubscribe();
+        let deadline = Instant::now() + self.config.timeout;
+        while self.consumer.assignment().map_err(|error| classify(&error))?.count() > 0 && Instant::now() < deadline {
+            // Runs the callbacks; what it delivers is delivered again to whoever has the partition next.
+            drop(self.consumer.poll(Duration::from_millis(10)));
+        }
+        Ok(())
     }
 
     #[must_use]
@@ -133,12 +153,8 @@ impl KafkaSource {
         &self.consumer
     }
 
-    fn place(&self, topic: &str, partition: i32) -> Option<TopicPartition> {
-        Some(TopicPartition { topic: self.config.topic(topic)?, partition: u32::try_from(partition).ok()? })
-    }
-
     fn ours(&self, places: &[(String, i32)]) -> Vec<TopicPartition> {
-        places.iter().filter_map(|(topic, partition)| self.place(topic, *partition)).collect()
+        places.iter().filter_map(|(topic, partition)| self.config.place(topic, *partition)).collect()
     }
 
     fn list(&self, partitions: &[TopicPartition]) -> TopicPartitionList {
@@ -150,15 +166,37 @@ impl KafkaSource {
     }
 }
 
+/// Waits until the broker knows a topic: who joins a group before that is given the partitions of the others only.
+fn await_topic(consumer: &GroupConsumer, name: &str, limit: Duration) -> Result<(), EngineError> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let metadata = consumer.fetch_metadata(Some(name), limit).map_err(|error| classify(&error))?;
+        if metadata.topics().iter().any(|topic| topic.error().is_none() && !topic.partitions().is_empty()) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let detail = format!("topic {name} is not there; `neonhub topics` makes what is missing");
+            return Err(EngineError::Unavailable(detail));
+        }
+        // Paces the question; there is nothing to be woken by.
+        drop(consumer.poll(Duration::from_millis(50)));
+    }
+}
+
 impl Source for KafkaSource {
     fn poll(&mut self, wait: Duration) -> Result<Vec<SourceEvent>, EngineError> {
+        if let Some((topic, partition)) = self.unowned.look(&self.consumer).first() {
+            self.leave()?;
+            let detail = format!("no member of the group has {topic}/{partition}: its partitions are divided anew");
+            return Err(EngineError::Unavailable(detail));
+        }
         let mut batch = Batch::default();
         let mut wait = wait;
         while batch.records.len() < POLL_RECORDS && batch.bytes.len() < POLL_BYTES {
             match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
-                    if let Some(place) = self.place(message.topic(), message.partition()) {
+                    if let Some(place) = self.config.place(message.topic(), message.partition()) {
                         batch.push(place, &message);
                     }
                 }
@@ -233,7 +271,7 @@ impl Source for KafkaSource {
     fn lag(&mut self) -> Vec<(TopicPartition, u64)> {
         let lag = self.consumer.context().lag.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let ours = |(topic, partition, lag): (String, i32, i64)| {
-            Some((self.place(&topic, partition)?, u64::try_from(lag).ok()?))
+            Some((self.config.place(&topic, partition)?, u64::try_from(lag).ok()?))
         };
         lag.into_iter().filter_map(ours).collect()
     }
@@ -248,7 +286,7 @@ impl KafkaSource {
         for element in positions.elements().iter().filter(|element| element.partition() == partition) {
             // Who reads refined topics learns from heartbeats in them that there is nothing more.
             let is_raw = |place: &TopicPartition| Family::ALL.iter().any(|family| family.raw_topic() == place.topic);
-            let Some(place) = self.place(element.topic(), partition).filter(is_raw) else { continue };
+            let Some(place) = self.config.place(element.topic(), partition).filter(is_raw) else { continue };
             let watermarks = self.consumer.fetch_watermarks(element.topic(), partition, self.config.timeout);
             let Ok((low, high)) = watermarks else {
                 // Without a leader for now: asked again when the input pauses the next time.

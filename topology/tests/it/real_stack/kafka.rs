@@ -51,6 +51,13 @@ impl Kafka {
         self.address().to_string()
     }
 
+    /// Copies the broker's log, for who looks into a failure.
+    pub fn keep_log(&self, to: &Path) {
+        if let Err(error) = std::fs::copy(self.scratch.path().join("server.log"), to) {
+            eprintln!("the broker's log is not kept: {error}");
+        }
+    }
+
     /// An orderly shutdown.
     pub fn stop(&mut self) {
         if let Some(process) = self.process.take() {

@@ -1,0 +1,190 @@
+//! The engine's ports on a real broker, without a stage.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use neonhub_processors::engine::kafka::{self, KafkaConfig, Scope};
+use neonhub_processors::engine::{CommitUnit, EngineError, Ports, SourceEvent};
+use neonhub_schemas::record::{CommittedOffset, Headers, NewRecord, TopicPartition};
+use neonhub_schemas::topics::Topic;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use crate::real_stack::{Kafka, shared_kafka, wait_until};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn admin(brokers: &str) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap()
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn create_topic(name: &str, partitions: i32) {
+    create_topic_on(&shared_kafka().bootstrap_servers(), name, partitions);
+}
+
+fn create_topic_on(brokers: &str, name: &str, partitions: i32) {
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    block_on(admin(brokers).create_topics([&topic], &AdminOptions::new())).unwrap()[0].as_ref().unwrap();
+}
+
+fn add_partitions(name: &str, partitions: usize) {
+    let wanted = NewPartitions::new(name, partitions);
+    block_on(admin(&shared_kafka().bootstrap_servers()).create_partitions([&wanted], &AdminOptions::new())).unwrap()[0]
+        .as_ref()
+        .unwrap();
+}
+
+fn config(prefix: &str) -> KafkaConfig {
+    let mut config = KafkaConfig::new(shared_kafka().bootstrap_servers(), prefix);
+    // Longer than the test: a member that is gone stays in the group.
+    config.session_timeout = LIMIT * 4;
+    config
+}
+
+fn scope<'a>(inputs: &'a [Topic], outputs: &'a [Topic]) -> Scope<'a> {
+    Scope { group: "group", inputs, outputs }
+}
+
+const INPUT: TopicPartition = TopicPartition { topic: Topic::RawCampaign, partition: 0 };
+
+fn unit(value: &'static str) -> CommitUnit {
+    CommitUnit {
+        records: vec![NewRecord {
+            topic: Topic::EventsCampaign,
+            partition: Some(0),
+            key: value.into(),
+            value: Some(value.into()),
+            headers: Headers::new(),
+            timestamp_ms: 0,
+        }],
+        offsets: vec![(INPUT, CommittedOffset { offset: 0, metadata: value.to_owned() })],
+    }
+}
+
+fn assigned(ports: &mut Ports, so_far: &mut BTreeSet<u32>) -> Result<(), EngineError> {
+    for event in ports.source.poll(Duration::from_millis(50))? {
+        match event {
+            SourceEvent::Assigned(places) => so_far.extend(places.iter().map(|place| place.partition)),
+            SourceEvent::Revoked(places) => places.iter().for_each(|place| {
+                so_far.remove(&place.partition);
+            }),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A static member that comes back gets its old share; nobody is told of the partitions that were added meanwhile.
+#[test]
+fn partitions_that_nobody_has_are_noticed_and_divided() {
+    let config = config("unowned.");
+    create_topic("unowned.events.campaign", 1);
+    let join = || kafka::transactional(&config, scope(&[Topic::EventsCampaign], &[]), "0");
+    let mut owned = BTreeSet::new();
+    let mut ports = join().unwrap();
+    wait_until("the only partition is assigned", LIMIT, || {
+        assigned(&mut ports, &mut owned).map_err(|error| error.to_string())?;
+        Ok(owned.len() == 1)
+    })
+    .unwrap();
+    drop(ports);
+    add_partitions("unowned.events.campaign", 4);
+    let (mut ports, mut complaints) = (join().unwrap(), Vec::new());
+    owned.clear();
+    wait_until("all partitions are assigned", LIMIT, || {
+        if let Err(error) = assigned(&mut ports, &mut owned) {
+            complaints.push(error.to_string());
+            owned.clear();
+            ports = join().map_err(|error| error.to_string())?;
+        }
+        Ok(owned.len() == 4)
+    })
+    .unwrap_or_else(|error| panic!("{error}; assigned: {owned:?}; {complaints:?}"));
+    assert!(complaints.iter().any(|complaint| complaint.contains("no member of the group has")), "{complaints:?}");
+}
+
+/// What a worker writes whose place was taken over is never read.
+#[test]
+fn a_worker_whose_slot_is_taken_cannot_commit() {
+    let config = config("fenced.");
+    for topic in [Topic::RawCampaign, Topic::EventsCampaign] {
+        create_topic(&config.topic_name(topic), 1);
+    }
+    let join = || kafka::transactional(&config, scope(&[Topic::RawCampaign], &[Topic::EventsCampaign]), "0").unwrap();
+    let assign = |ports: &mut Ports| {
+        let mut owned = BTreeSet::new();
+        wait_until("the partition is assigned", LIMIT, || {
+            assigned(ports, &mut owned).map_err(|error| error.to_string())?;
+            Ok(!owned.is_empty())
+        })
+        .unwrap();
+    };
+    let mut zombie = join();
+    assign(&mut zombie);
+    zombie.committer.commit(unit("first")).unwrap();
+    let mut successor = join();
+    assign(&mut successor);
+    let refusal = zombie.committer.commit(unit("zombie")).unwrap_err();
+    assert!(matches!(refusal, EngineError::Fenced(_)), "{refusal}");
+    successor.committer.commit(unit("second")).unwrap();
+    let output = TopicPartition { topic: Topic::EventsCampaign, partition: 0 };
+    let (start, end) = successor.reader.bounds(output).unwrap();
+    let mut values = Vec::new();
+    successor.reader.read(output, start, end, &mut |record| values.push(record.value.unwrap())).unwrap();
+    assert_eq!(values, ["first", "second"]);
+    let committed = successor.source.committed(&[INPUT]).unwrap();
+    assert_eq!(committed[0].as_ref().unwrap().metadata, "second");
+}
+
+/// The broker dies with a transaction open; when it is back, what was open is neither read nor in anybody's way. (A
+/// broker of Kafka 4 may forget the markers: see `hanging.rs`.)
+#[test]
+fn what_was_open_when_the_broker_died_is_never_read() {
+    let mut broker = Kafka::start().unwrap_or_else(|error| panic!("{error}"));
+    let mut config = KafkaConfig::new(broker.bootstrap_servers(), "open.");
+    // Over before the broker is back.
+    config.timeout = Duration::from_secs(2);
+    for topic in [Topic::RawCampaign, Topic::EventsCampaign] {
+        create_topic_on(&broker.bootstrap_servers(), &config.topic_name(topic), 1);
+    }
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", broker.bootstrap_servers())
+        .set("transactional.id", "open.group-0")
+        .set("transaction.timeout.ms", "2000")
+        .set("message.timeout.ms", "2000")
+        .create()
+        .unwrap();
+    producer.init_transactions(LIMIT).unwrap();
+    producer.begin_transaction().unwrap();
+    let name = config.topic_name(Topic::EventsCampaign);
+    producer.send(BaseRecord::to(&name).key("open").payload("open")).unwrap();
+    producer.flush(LIMIT).unwrap();
+    broker.kill();
+    broker.restart().unwrap();
+    config.timeout = Duration::from_secs(10);
+    let mut ports = None;
+    wait_until("a worker begins", LIMIT, || {
+        ports = kafka::transactional(&config, scope(&[Topic::RawCampaign], &[Topic::EventsCampaign]), "0").ok();
+        Ok(ports.is_some())
+    })
+    .unwrap();
+    let mut ports = ports.unwrap();
+    let mut owned = BTreeSet::new();
+    wait_until("the partition is assigned", LIMIT, || {
+        assigned(&mut ports, &mut owned).map_err(|error| error.to_string())?;
+        Ok(!owned.is_empty())
+    })
+    .unwrap();
+    ports.committer.commit(unit("committed")).unwrap();
+    let output = TopicPartition { topic: Topic::EventsCampaign, partition: 0 };
+    let (start, end) = ports.reader.bounds(output).unwrap();
+    let mut values = Vec::new();
+    ports.reader.read(output, start, end, &mut |record| values.push(record.value.unwrap())).unwrap();
+    assert_eq!(values, ["committed"]);
+}
