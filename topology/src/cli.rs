@@ -7,11 +7,13 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use neonhub_topology::clients::{check_or_create_topics, migrate};
 use neonhub_topology::commands::replay::{self, ReplayOptions};
+use neonhub_topology::commands::simulate::{self, SimulateOptions};
 use neonhub_topology::commands::{audit, demonstration};
 use neonhub_topology::roles::processors::Processor;
 use neonhub_topology::roles::stop::asked_to_end;
 use neonhub_topology::roles::{Stop, olap, up};
 use neonhub_topology::settings::{SETTINGS, Settings, Values};
+use neonhub_topology::simulation::breaks::Break;
 use neonhub_topology::{clients::Backbone, graph, roles, telemetry};
 
 /// Real-time marketing intelligence: events in over HTTP, exact metric windows out of ClickHouse and live.
@@ -87,6 +89,23 @@ enum Command {
         #[arg(long)]
         as_import: bool,
     },
+    /// Play the whole topology on the log in memory, with everything going wrong that a seed can think of; exit code 1 if
+    /// anything is lost, doubled or wrong.
+    Simulate {
+        #[arg(long, default_value_t = 2_000)]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// Threads; as many as there are cores if absent.
+        #[arg(long)]
+        jobs: Option<usize>,
+        /// Break a promise on purpose: the simulation has to notice.
+        #[arg(long = "break")]
+        broken: Option<Break>,
+        #[arg(long)]
+        json: bool,
+    },
     /// List the settings.
     Settings,
 }
@@ -132,6 +151,16 @@ impl Cli {
         match &self.command {
             Command::Graph { mermaid: true } => print!("{}", graph::to_mermaid()),
             Command::Settings => print_settings(),
+            Command::Simulate { seeds, from, jobs, broken, json } => {
+                let options = SimulateOptions { seeds: *seeds, from: *from, jobs: *jobs, broken: *broken };
+                let report = simulate::run(options);
+                if *json {
+                    println!("{}", serde_json::to_string(&report)?);
+                } else {
+                    print!("{report}");
+                }
+                return Ok(exit_code(report.failure.is_none()));
+            }
             _ => return self.with_settings(),
         }
         Ok(ExitCode::SUCCESS)
@@ -182,7 +211,7 @@ impl Cli {
                     };
                     return Ok(exit_code(replay::run(options).await?.is_clean()));
                 }
-                Command::Settings => print_settings(),
+                Command::Settings | Command::Simulate { .. } => {}
             }
             Ok(ExitCode::SUCCESS)
         })

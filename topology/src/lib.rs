@@ -7,4 +7,5 @@ pub mod embedded;
 pub mod graph;
 pub mod roles;
 pub mod settings;
+pub mod simulation;
 pub mod telemetry;

@@ -4,3 +4,4 @@ pub mod audit;
 pub mod demo;
 pub mod demonstration;
 pub mod replay;
+pub mod simulate;

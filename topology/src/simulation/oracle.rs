@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use neonhub_schemas::event::Kind;
 
-use crate::civil::FixedZone;
-use crate::traffic::Posted;
+use super::civil::FixedZone;
+use super::traffic::Posted;
 
 /// What a window is called: workspace, metric, series, dimensions, grain (1 minute … 6 month), start.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::embedded::log::Log;
 use neonhub_schemas::codec::header;
 use neonhub_schemas::event::Source;
 use neonhub_schemas::record::{Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
 use neonhub_schemas::window::WindowUpsert;
-use neonhub_topology::embedded::log::Log;
 
-use crate::traffic::Traffic;
+use super::traffic::Traffic;
 
 /// How far behind the newest event the watermark stays (the default of `PartialConfig`).
 pub const OUT_OF_ORDERNESS_MS: i64 = 30_000;

@@ -9,9 +9,9 @@ use neonhub_schemas::event::{Kind, Source};
 use neonhub_schemas::metric::DefinitionText;
 use neonhub_schemas::record::{Headers, NewRecord};
 
-use crate::oracle::Gain;
-use crate::rng::Rng;
-use crate::traffic::Posted;
+use super::oracle::Gain;
+use super::rng::Rng;
+use super::traffic::Posted;
 
 /// Name and value; absent where the event has none.
 type Dimensions = Vec<(&'static str, Option<&'static str>)>;
@@ -58,10 +58,10 @@ impl Variant {
         let is_order = event.kind == Kind::Track && event.name == "Order Completed";
         match self {
             Self::RevenueByCountry if is_order => {
-                event.revenue.map(|value| (vec![("country", event.country)], Gain::Number(value)))
+                event.value.map(|value| (vec![("country", event.country)], Gain::Number(value)))
             }
             Self::LargestOrderInTwoCountries if is_order && matches!(event.country, Some("de" | "fr")) => {
-                event.revenue.map(|value| (Vec::new(), Gain::Number(value)))
+                event.value.map(|value| (Vec::new(), Gain::Number(value)))
             }
             Self::ActorsThatTrack if event.kind == Kind::Track => {
                 Some((Vec::new(), Gain::Distinct(event.actor().to_owned())))
@@ -98,7 +98,7 @@ impl Sayings {
         let newest = self.said.iter().filter(|said| said.workspace == workspace && said.name == name);
         let revision = newest.map(|said| said.revision).max().unwrap_or(0) + 1;
         let variant = rng.chance(800).then(|| *rng.pick(&VARIANTS));
-        let definition = variant.map(|variant| serde_json::from_str::<DefinitionText>(variant.json()).unwrap());
+        let definition = variant.and_then(|variant| serde_json::from_str::<DefinitionText>(variant.json()).ok());
         let record = DefinitionRecord {
             workspace: workspace.to_owned(),
             name: name.to_owned(),
@@ -111,7 +111,7 @@ impl Sayings {
             topic: Topic::Control,
             partition: None,
             key: Bytes::from(record.key()),
-            value: Some(Bytes::from(serde_json::to_vec(&record).unwrap())),
+            value: serde_json::to_vec(&record).ok().map(Bytes::from),
             headers: Headers::new(),
             timestamp_ms: now_ms,
         }

@@ -15,11 +15,11 @@ use neonhub_schemas::sketch::HyperLogLog;
 use neonhub_schemas::topics::Topic;
 use neonhub_schemas::window::Aggregate;
 
-use crate::observer::OUT_OF_ORDERNESS_MS;
-use crate::oracle::{Cell, Oracle, Place, without_dimensions};
-use crate::tables::Stored;
-use crate::traffic::Posted;
-use crate::world::World;
+use super::observer::OUT_OF_ORDERNESS_MS;
+use super::oracle::{Cell, Oracle, Place, without_dimensions};
+use super::tables::Stored;
+use super::traffic::Posted;
+use super::world::World;
 
 type Identity = (Topic, &'static str, String, String);
 /// Source, partition, offset.

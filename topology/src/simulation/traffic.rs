@@ -7,13 +7,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use neonhub_ingest::Limits;
+use neonhub_ingest::accept::{Route, Sender, accept};
 use neonhub_schemas::codec::header;
 use neonhub_schemas::event::{Envelope, Kind, Source};
 use neonhub_schemas::record::{Headers, NewRecord};
 use neonhub_schemas::{Micros, Topic};
 
-use crate::rng::Rng;
-use crate::tables::REFUSED;
+use super::rng::Rng;
+use super::tables::REFUSED;
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -44,7 +46,6 @@ pub struct Posted {
     pub path: Option<&'static str>,
     pub country: Option<&'static str>,
     pub value: Option<i128>,
-    pub revenue: Option<i128>,
     pub is_refused: bool,
     pub timestamp_ms: i64,
     pub received_ms: i64,
@@ -61,7 +62,8 @@ impl Posted {
         (self.kind.source().raw_topic(), self.workspace, self.actor().to_owned(), self.message_id.clone())
     }
 
-    fn envelope(&self) -> Envelope<'_> {
+    /// As an SDK or a campaign tool writes it.
+    fn to_json(&self) -> String {
         let is_campaign = Kind::CAMPAIGN.contains(&self.kind);
         let mut properties = Vec::new();
         let texts =
@@ -69,41 +71,69 @@ impl Posted {
         for (name, value) in texts {
             properties.extend(value.map(|value| format!("\"{name}\":\"{value}\"")));
         }
-        properties.extend(self.revenue.map(|value| format!("\"revenue\":{}", Micros::from_raw(value))));
+        let money = if self.kind == Kind::Spend { "cost" } else { "revenue" };
+        properties.extend(self.value.map(|value| format!("\"{money}\":\"{}\"", Micros::from_raw(value))));
         if self.is_refused {
             properties.push(REFUSED.to_owned());
         }
-        let context = match self.campaign {
-            Some(name) if !is_campaign && self.campaign_by_utm => {
-                format!("{{\"page\":{{\"search\":\"?utm_source=x&utm_campaign={name}\"}}}}")
-            }
-            Some(name) if !is_campaign => format!("{{\"campaign\":{{\"name\":\"{name}\"}}}}"),
-            _ => "{}".to_owned(),
-        };
-        Envelope {
-            workspace: Cow::Borrowed(self.workspace),
-            message_id: Cow::Borrowed(&self.message_id),
-            kind: self.kind,
-            name: Cow::Borrowed(&self.name),
-            user_id: self.user_id.as_deref().map(Cow::Borrowed),
-            anonymous_id: self.anonymous_id.as_deref().map(Cow::Borrowed),
-            group_id: None,
-            previous_id: self.previous_id.as_deref().map(Cow::Borrowed),
-            session_id: None,
-            campaign: if is_campaign { self.campaign.map(Cow::Borrowed) } else { None },
-            platform: None,
-            value: self.value.map(Micros::from_raw),
-            timestamp_ms: self.timestamp_ms,
-            received_at_ms: self.received_ms,
-            properties: Cow::Owned(format!("{{{}}}", properties.join(","))),
-            context: Cow::Owned(context),
+        let object = if self.kind == Kind::Identify { "traits" } else { "properties" };
+        let mut members = vec![
+            format!("\"type\":\"{}\"", self.kind.as_str()),
+            format!("\"messageId\":\"{}\"", self.message_id),
+            format!("\"timestamp\":{}", self.timestamp_ms),
+            format!("\"{object}\":{{{}}}", properties.join(",")),
+        ];
+        if self.kind == Kind::Track {
+            members.push(format!("\"event\":\"{}\"", self.name));
         }
+        let ids = [("userId", &self.user_id), ("anonymousId", &self.anonymous_id), ("previousId", &self.previous_id)];
+        for (name, id) in ids {
+            members.extend(id.as_ref().map(|id| format!("\"{name}\":\"{id}\"")));
+        }
+        members.extend(self.campaign.map(|name| match (is_campaign, self.campaign_by_utm) {
+            (true, _) => format!("\"campaign\":\"{name}\""),
+            (_, true) => format!("\"context\":{{\"page\":{{\"search\":\"?utm_source=x&utm_campaign={name}\"}}}}"),
+            (_, false) => format!("\"context\":{{\"campaign\":{{\"name\":\"{name}\"}}}}"),
+        }));
+        format!("{{{}}}", members.join(","))
+    }
+}
+
+/// One request: events of a workspace that came by the same door.
+#[derive(Clone, Debug)]
+pub struct Post {
+    workspace: &'static str,
+    source: Source,
+    pub events: Vec<Posted>,
+    /// Of no use to anybody: straight to the log.
+    poison: Vec<NewRecord>,
+}
+
+impl Post {
+    /// What ingest makes of it.
+    pub fn accept(&self, received_ms: i64) -> Result<Vec<NewRecord>, String> {
+        let body = self.events.iter().map(Posted::to_json).collect::<Vec<_>>().join(",");
+        let body = format!("{{\"batch\":[{body}]}}");
+        let route = if self.source == Source::Campaign { Route::Campaign } else { Route::Import };
+        let sender = Sender { workspace: self.workspace, received_at_ms: received_ms };
+        let mut records = self.poison.clone();
+        if self.events.is_empty() {
+            return Ok(records);
+        }
+        let accepted = accept(route, body.as_bytes(), sender, &Limits::default(), &mut || 0);
+        let accepted = accepted.map_err(|refusal| format!("{refusal:?}: {body}"))?;
+        if let Some(rejection) = accepted.rejections.first() {
+            return Err(format!("{rejection:?}: {body}"));
+        }
+        records.extend(accepted.events.iter().map(Envelope::to_raw_record));
+        Ok(records)
     }
 }
 
 /// Makes the traffic and knows what of it counts.
 pub struct Traffic {
-    rng: Rng,
+    /// Reseeded by each turn.
+    pub rng: Rng,
     made: u64,
     /// Everything posted, for retries: index into `counted`, which is what it repeats.
     pub counted: Vec<Posted>,
@@ -129,47 +159,61 @@ impl Traffic {
         }
     }
 
-    /// A few records that arrive together now.
-    pub fn next_bunch(&mut self, now_ms: i64) -> Vec<NewRecord> {
-        let count = *self.rng.pick(&[1, 1, 2, 5, 12]);
-        (0..count).map(|_| self.next_record(now_ms)).collect()
+    /// A few requests that are made now.
+    pub fn next_posts(&mut self, now_ms: i64) -> Vec<Post> {
+        let mut posts: BTreeMap<(&'static str, Source), Post> = BTreeMap::new();
+        for _ in 0..*self.rng.pick(&[1, 1, 2, 5, 12]) {
+            match self.rng.below(100) {
+                0 => {
+                    let post =
+                        Post { workspace: "acme", source: Source::Behavior, events: Vec::new(), poison: Vec::new() };
+                    let poison = self.poison(now_ms);
+                    posts.entry(("", Source::Behavior)).or_insert(post).poison.push(poison);
+                }
+                dice => {
+                    let is_retry = dice <= 14 && !self.counted.is_empty();
+                    let event = if is_retry { self.retry(now_ms) } else { self.fresh(now_ms) };
+                    let (workspace, source) = (event.workspace, event.kind.source());
+                    let post = Post { workspace, source, events: Vec::new(), poison: Vec::new() };
+                    posts.entry((workspace, source)).or_insert(post).events.push(event);
+                }
+            }
+        }
+        posts.into_values().collect()
     }
 
-    fn next_record(&mut self, now_ms: i64) -> NewRecord {
-        // Several ingest nodes: their clocks differ a little.
-        let received_ms = now_ms - self.rng.between(0, 2 * SECOND);
-        match self.rng.below(100) {
-            0 => self.poison(received_ms),
-            1..=14 if !self.counted.is_empty() => self.retry(received_ms),
-            _ => self.fresh(received_ms),
+    /// The log has these now: retries are told from new events by when that was.
+    pub fn arrived(&mut self, post: &Post, received_ms: i64) {
+        for event in &post.events {
+            self.accepted_ms.insert(event.identity(), received_ms);
         }
     }
 
-    fn fresh(&mut self, received_ms: i64) -> NewRecord {
-        let posted = self.make(received_ms);
+    fn fresh(&mut self, now_ms: i64) -> Posted {
+        let posted = self.make(now_ms);
         let newest_ms = self.newest_ms.entry(posted.kind.source()).or_insert(i64::MIN);
         *newest_ms = posted.timestamp_ms.max(*newest_ms);
-        self.accepted_ms.insert(posted.identity(), received_ms);
-        let record = posted.envelope().to_raw_record();
-        self.counted.push(posted);
-        record
+        self.count(posted)
     }
 
-    fn retry(&mut self, received_ms: i64) -> NewRecord {
+    fn count(&mut self, posted: Posted) -> Posted {
+        self.accepted_ms.insert(posted.identity(), posted.received_ms);
+        self.counted.push(posted.clone());
+        posted
+    }
+
+    fn retry(&mut self, now_ms: i64) -> Posted {
         let mut again = self.rng.pick(&self.counted).clone();
-        let since_ms = received_ms - self.accepted_ms[&again.identity()];
-        again.received_ms = received_ms;
+        let since_ms = now_ms - self.accepted_ms[&again.identity()];
+        again.received_ms = now_ms;
         if since_ms < SURELY_REMEMBERED {
             self.retries += 1;
-            return again.envelope().to_raw_record();
+            again
+        } else if since_ms > SURELY_FORGOTTEN {
+            self.count(again)
+        } else {
+            self.fresh(now_ms)
         }
-        if since_ms > SURELY_FORGOTTEN {
-            self.accepted_ms.insert(again.identity(), received_ms);
-            let record = again.envelope().to_raw_record();
-            self.counted.push(again);
-            return record;
-        }
-        self.fresh(received_ms)
     }
 
     fn poison(&mut self, received_ms: i64) -> NewRecord {
@@ -178,9 +222,25 @@ impl Traffic {
             (Bytes::from_static(b"{\"schema\":1,\xff"), format!("acme|poison-{}", self.made))
         } else {
             self.wrong_topic += 1;
-            let mut stray = self.make(received_ms);
-            (stray.kind, stray.name) = (Kind::Click, "click".to_owned());
-            (Bytes::from(stray.envelope().encode()), format!("acme|stray-{}", self.made))
+            let stray = Envelope {
+                workspace: Cow::Borrowed("acme"),
+                message_id: Cow::Borrowed("stray"),
+                kind: Kind::Click,
+                name: Cow::Borrowed("click"),
+                anonymous_id: Some(Cow::Borrowed("stray")),
+                campaign: Some(Cow::Borrowed("men")),
+                timestamp_ms: received_ms,
+                received_at_ms: received_ms,
+                properties: Cow::Borrowed("{}"),
+                context: Cow::Borrowed("{}"),
+                user_id: None,
+                group_id: None,
+                previous_id: None,
+                session_id: None,
+                platform: None,
+                value: None,
+            };
+            (Bytes::from(stray.encode()), format!("acme|stray-{}", self.made))
         };
         self.made += 1;
         let headers = Headers::new().with(header::WORKSPACE, Bytes::from_static(b"acme"));
@@ -247,7 +307,6 @@ impl Traffic {
             path: None,
             country: None,
             value: None,
-            revenue: None,
             is_refused: rng.chance(8),
             timestamp_ms,
             received_ms,
@@ -260,7 +319,7 @@ impl Traffic {
             Kind::Track => {
                 posted.name = rng.pick(&["Order Completed", "Product Viewed"]).to_string();
                 posted.country = rng.chance(900).then(|| *rng.pick(&["de", "fr", "np"]));
-                posted.revenue = rng.chance(800).then(|| i128::from(rng.between(-5_000_000, 90_000_000)));
+                posted.value = rng.chance(800).then(|| i128::from(rng.between(-5_000_000, 90_000_000)));
             }
             Kind::Identify => posted.user_id = user_id,
             Kind::Alias => {

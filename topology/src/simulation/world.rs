@@ -2,10 +2,13 @@
 //! back. Everything follows from the seed.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::embedded::engine::ports;
+use crate::embedded::log::{CommitMode, Log, LogOptions, MemoryStore};
 use neonhub_processors::engine::{Clock, EngineError, EngineMetrics, Worker, WorkerConfig};
 use neonhub_processors::landing::{LANDED_TOPICS, Landing, LandingConfig};
 use neonhub_processors::metrics::{MergeConfig, MetricsMerge, MetricsPartial, PartialConfig};
@@ -13,17 +16,17 @@ use neonhub_processors::refine::{Refine, RefineConfig};
 use neonhub_schemas::event::Source;
 use neonhub_schemas::record::TopicPartition;
 use neonhub_schemas::topics::Topic;
-use neonhub_topology::embedded::engine::ports;
-use neonhub_topology::embedded::log::{CommitMode, Log, LogOptions, MemoryStore};
 use prometheus::Registry;
 
-use crate::civil::{FixedZone, KATHMANDU, UTC};
-use crate::definitions::Sayings;
-use crate::faults::{Faults, Sabotage, SharedFaults, wrap};
-use crate::observer::Observer;
-use crate::rng::Rng;
-use crate::tables::{FakeTables, Stored};
-use crate::traffic::Traffic;
+use super::breaks::{self, Break};
+use super::civil::{FixedZone, KATHMANDU, UTC};
+use super::definitions::Sayings;
+use super::faults::{Faults, Moment, Rates, SharedFaults, wrap};
+use super::observer::Observer;
+use super::plan::{self, Turn};
+use super::rng::Rng;
+use super::tables::{FakeTables, Stored};
+use super::traffic::{Post, Traffic};
 
 /// 2026-03-20T10:00:00Z.
 const BEGIN_MS: i64 = 1_774_000_800_000;
@@ -84,6 +87,12 @@ struct Slot {
     running: Option<Running>,
 }
 
+impl Slot {
+    fn title(&self) -> String {
+        format!("{}/{}", self.role.group(), self.name)
+    }
+}
+
 /// What a seed decides about the settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -126,30 +135,35 @@ pub struct World {
     pub stored: Arc<Mutex<Stored>>,
     pub crashes: u64,
     clock: Arc<AtomicI64>,
+    /// Reseeded by each turn, so that leaving one out changes nothing about the others.
     rng: Rng,
     faults: SharedFaults,
+    /// Requests that were not answered with 200 yet: they are made again.
+    outbox: Vec<Post>,
+    /// What happened, if anyone wants to know.
+    trace: Option<Vec<String>>,
     slots: Vec<Slot>,
     /// Workers that were given up for dead and whose slots others have taken; they do not know it.
     zombies: Vec<Running>,
     metrics: EngineMetrics,
 }
 
-fn open_log(store: &Arc<MemoryStore>, partitions: u32) -> Log {
+fn open_log(store: &Arc<MemoryStore>, partitions: u32) -> Result<Log, String> {
     let options = LogOptions { partitions, compaction_min_dirty_records: 1, ..LogOptions::for_testing() };
-    Log::over(store.clone(), options, CommitMode::Inline).unwrap()
+    Log::over(store.clone(), options, CommitMode::Inline).map_err(|error| error.to_string())
 }
 
 impl World {
-    pub fn new(seed: u64, sabotage: Sabotage) -> Self {
+    pub fn new(seed: u64, broken: Option<Break>, is_traced: bool) -> Result<Self, String> {
         let mut rng = Rng::new(seed);
         let settings = Settings::of(seed, &mut rng);
         let store = Arc::new(MemoryStore::new());
-        let log = open_log(&store, settings.partitions);
-        let faults = Faults { rng: rng.fork(), sabotage, commit_per_mille: 0, insert_per_mille: 0 };
+        let log = open_log(&store, settings.partitions)?;
+        let faults = Faults { rng: rng.fork(), rates: Rates::NONE, slow: None, broken };
         let slots = ROLES
             .into_iter()
             .flat_map(|role| (0..2).map(move |number| Slot { role, name: format!("sim-{number}"), running: None }));
-        Self {
+        Ok(Self {
             settings,
             traffic: Traffic::new(rng.fork()),
             sayings: Sayings::default(),
@@ -157,13 +171,26 @@ impl World {
             stored: Arc::default(),
             crashes: 0,
             clock: Arc::new(AtomicI64::new(BEGIN_MS + rng.between(0, 40 * 24 * 60) * MINUTE)),
-            faults: Arc::new(Mutex::new(faults)),
+            faults: SharedFaults::new(faults),
+            outbox: Vec::new(),
+            trace: is_traced.then(Vec::new),
             slots: slots.collect(),
             zombies: Vec::new(),
-            metrics: EngineMetrics::register(&Registry::new()).unwrap(),
+            metrics: EngineMetrics::register(&Registry::new()).map_err(|error| error.to_string())?,
             rng,
             log,
             store,
+        })
+    }
+
+    /// What happened, one line a turn.
+    pub fn into_trace(self) -> Vec<String> {
+        self.trace.unwrap_or_default()
+    }
+
+    fn note(&mut self, what: fmt::Arguments<'_>) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(what.to_string());
         }
     }
 
@@ -175,42 +202,49 @@ impl World {
         self.clock.fetch_add(by_ms, Ordering::Relaxed);
     }
 
-    /// Troubled times, then quiet ones, a few times over; everything is done at the end.
-    pub fn run(&mut self, events: usize) -> Result<(), String> {
-        let phases = self.rng.between(2, 3);
-        for phase in 1..=phases {
-            self.set_faults(30, 100);
-            let until = events * usize::try_from(phase).unwrap_or(1) / usize::try_from(phases).unwrap_or(1);
-            while self.traffic.counted.len() < until {
-                self.act()?;
+    /// Plays a plan to its end; after it, everything is done.
+    ///
+    /// # Errors
+    /// What must always hold does not.
+    pub fn play(&mut self, plan: &[Turn]) -> Result<(), String> {
+        for turn in plan {
+            let seed = match *turn {
+                Turn::Busy(seed) | Turn::Idle(seed) => seed,
+                Turn::Settle | Turn::Jump(_) => 0,
+            };
+            self.rng = Rng::new(seed);
+            self.traffic.rng = self.rng.fork();
+            {
+                let faults = &mut *self.faults.lock();
+                faults.rng = self.rng.fork();
+                faults.rates = if *turn == Turn::Settle { Rates::NONE } else { Rates::TROUBLE };
             }
-            (0..self.rng.below(60)).try_for_each(|_| self.act_without_events())?;
-            self.set_faults(0, 0);
-            self.settle()?;
-            if phase < phases {
-                let jump_ms = *self.rng.pick(&[1, 20, 90, 300, 30 * 60, 8 * 24 * 60]) * MINUTE;
-                self.advance(jump_ms);
-                self.maintain()?;
+            match *turn {
+                Turn::Busy(_) => self.act(true)?,
+                Turn::Idle(_) => self.act(false)?,
+                Turn::Settle => self.settle()?,
+                Turn::Jump(by_ms) => {
+                    self.note(format_args!("the clock goes on by {} min", by_ms / MINUTE));
+                    self.deliver_outbox()?;
+                    self.advance(by_ms);
+                    self.maintain()?;
+                }
             }
         }
         self.zombies.clear();
         Ok(())
     }
 
-    fn set_faults(&self, commit_per_mille: u64, insert_per_mille: u64) {
-        let faults = &mut *self.faults.lock().unwrap();
-        (faults.commit_per_mille, faults.insert_per_mille) = (commit_per_mille, insert_per_mille);
-    }
-
-    fn act(&mut self) -> Result<(), String> {
-        if self.rng.chance(150) {
-            let records = self.traffic.next_bunch(self.now_ms());
-            self.log.append(records).map_err(|error| error.to_string())?;
+    fn act(&mut self, is_busy: bool) -> Result<(), String> {
+        if is_busy && self.rng.chance(plan::POSTS_PER_MILLE) {
+            for post in self.traffic.next_posts(self.now_ms()) {
+                self.send(post)?;
+            }
         }
-        self.act_without_events()
-    }
-
-    fn act_without_events(&mut self) -> Result<(), String> {
+        if !self.outbox.is_empty() && self.rng.chance(200) {
+            let post = self.outbox.swap_remove(0);
+            self.send(post)?;
+        }
         let advance_ms = match self.rng.below(200) {
             0 => self.rng.between(1, 8) * MINUTE,
             1..=5 => self.rng.between(1_000, 30_000),
@@ -218,19 +252,65 @@ impl World {
             6 => self.rng.between(-3_000, 0),
             _ => self.rng.between(0, 300),
         };
+        if advance_ms > 1_000 {
+            self.note(format_args!("{advance_ms} ms go by"));
+            self.deliver_outbox()?;
+        }
         self.advance(advance_ms);
         let index = usize::try_from(self.rng.below(self.slots.len() as u64)).unwrap_or(0);
         match self.rng.below(1_000) {
-            0 => self.restart_process()?,
+            0 => return self.restart_process(),
             1..=14 => self.crash(index),
             15..=24 => self.bury_alive(index),
             25..=29 => self.leave(index),
-            30..=44 => self.step_zombie()?,
-            45..=52 => self.say_definition()?,
-            53..=60 => self.maintain()?,
-            _ => self.step(index)?,
+            30..=44 => return self.step_zombie(),
+            45..=52 => return self.say_definition(),
+            53..=60 => return self.maintain(),
+            61..=75 => self.slow_down(),
+            _ => return self.step(index),
         }
         Ok(())
+    }
+
+    /// One request, answered with 200 or made again later.
+    fn send(&mut self, post: Post) -> Result<(), String> {
+        // Several ingest nodes: their clocks differ a little.
+        let received_ms = self.now_ms() - self.rng.between(0, 2_000);
+        let (moment, is_broken) = {
+            let faults = &mut *self.faults.lock();
+            let rate = faults.rates.posts;
+            (faults.strikes(rate), faults.breaks(Break::AcknowledgedTooEarly, 30))
+        };
+        // What nobody made nobody makes again.
+        let moment = moment.filter(|_| !post.events.is_empty());
+        self.note(format_args!("post of {} events, lost: {moment:?}", post.events.len()));
+        if is_broken {
+            return Ok(());
+        }
+        if moment != Some(Moment::Before) {
+            let records = post.accept(received_ms)?;
+            self.log.append(records).map_err(|error| error.to_string())?;
+            self.traffic.arrived(&post, received_ms);
+        }
+        if moment.is_some() {
+            self.outbox.push(post);
+        }
+        Ok(())
+    }
+
+    fn deliver_outbox(&mut self) -> Result<(), String> {
+        let rates = std::mem::replace(&mut self.faults.lock().rates, Rates::NONE);
+        let outcome = std::mem::take(&mut self.outbox).into_iter().try_for_each(|post| self.send(post));
+        self.faults.lock().rates = rates;
+        outcome
+    }
+
+    /// A partition delivers nothing for a while, or again.
+    fn slow_down(&mut self) {
+        let topic = *self.rng.pick(&Topic::ALL);
+        let partition = u32::try_from(self.rng.below(topic.partitions(self.settings.partitions).into())).unwrap_or(0);
+        let faults = &mut *self.faults.lock();
+        faults.slow = if faults.slow.is_some() { None } else { Some(TopicPartition { topic, partition }) };
     }
 
     /// The first slot of a role always comes back at once, the second now and then.
@@ -245,9 +325,16 @@ impl World {
             }
         }
         let Some(running) = &mut self.slots[index].running else { return Ok(()) };
-        if let Err(error) = running.step() {
-            self.crash(index);
-            self.fatal(&error)?;
+        let outcome = running.step();
+        let title = self.slots[index].title();
+        match outcome {
+            Ok(()) if self.faults.lock().rates.commits == 0 => {}
+            Ok(()) => self.note(format_args!("{title} steps")),
+            Err(error) => {
+                self.note(format_args!("{title}: {error}"));
+                self.crash(index);
+                self.fatal(&error)?;
+            }
         }
         self.observer.look(&self.log, &self.traffic)
     }
@@ -264,7 +351,8 @@ impl World {
             Role::Merge => vec![Topic::MetricsPartials],
             Role::Landing => LANDED_TOPICS.to_vec(),
         };
-        let ports = wrap(ports(&self.log, role.group(), name, &topics), &self.faults);
+        let ports = ports(&self.log, role.group(), name, &topics);
+        let ports = breaks::wrap(wrap(ports, &self.faults), &self.log, &self.faults);
         let shared_clock = Arc::clone(&self.clock);
         let clock: Clock = Arc::new(move || shared_clock.load(Ordering::Relaxed));
         let (config, metrics) = (self.settings.worker, self.metrics.clone());
@@ -290,7 +378,7 @@ impl World {
                 Running::Merge(Box::new(Worker::new(stage, ports, clock, config, metrics)?))
             }
             Role::Landing => {
-                let tables = FakeTables { stored: Arc::clone(&self.stored), faults: Arc::clone(&self.faults) };
+                let tables = FakeTables { stored: Arc::clone(&self.stored), faults: self.faults.clone() };
                 let config = LandingConfig {
                     max_rows: self.settings.landing_rows,
                     max_bytes: self.settings.landing_bytes,
@@ -303,14 +391,18 @@ impl World {
 
     /// The process dies: its group learns of it.
     fn crash(&mut self, index: usize) {
-        self.crashes += u64::from(self.slots[index].running.take().is_some());
+        if self.slots[index].running.take().is_some() {
+            self.crashes += 1;
+            let title = self.slots[index].title();
+            self.note(format_args!("{title} dies"));
+        }
     }
 
     /// Everything dies at once; only what the log has stored is left.
     fn restart_process(&mut self) -> Result<(), String> {
         (0..self.slots.len()).for_each(|index| self.crash(index));
         self.zombies.clear();
-        self.log = open_log(&self.store, self.settings.partitions);
+        self.log = open_log(&self.store, self.settings.partitions)?;
         self.observer.look(&self.log, &self.traffic)
     }
 
@@ -318,6 +410,8 @@ impl World {
     fn bury_alive(&mut self, index: usize) {
         self.crashes += 1;
         if let Some(running) = self.slots[index].running.take() {
+            let title = self.slots[index].title();
+            self.note(format_args!("{title} is thought dead"));
             if let Ok(successor) = self.start(index) {
                 self.slots[index].running = Some(successor);
             }
@@ -328,7 +422,9 @@ impl World {
     /// A clean end; the commit may fail like any other.
     fn leave(&mut self, index: usize) {
         if let Some(running) = self.slots[index].running.take() {
-            let _not_committed = running.finish();
+            let outcome = running.finish();
+            let title = self.slots[index].title();
+            self.note(format_args!("{title} leaves: {outcome:?}"));
         }
     }
 
@@ -338,6 +434,7 @@ impl World {
         }
         let index = usize::try_from(self.rng.below(self.zombies.len() as u64)).unwrap_or(0);
         let outcome = self.zombies[index].step();
+        self.note(format_args!("zombie {index} steps: {outcome:?}"));
         if outcome.is_err() || self.rng.chance(200) {
             drop(self.zombies.swap_remove(index));
         }
@@ -369,6 +466,9 @@ impl World {
 
     /// Lets everybody work until nothing changes any more, finals, evictions and the slow grains included.
     fn settle(&mut self) -> Result<(), String> {
+        self.note(format_args!("everybody settles"));
+        self.faults.lock().slow = None;
+        self.deliver_outbox()?;
         let mut quiet_rounds = 0;
         for _ in 0..2_000 {
             let before = self.state();
