@@ -36,6 +36,12 @@ impl Default for Definitions {
 }
 
 impl Definitions {
+    /// Nothing until `control` says something.
+    #[must_use]
+    pub fn without_built_in() -> Self {
+        Self { built_in: Vec::new(), custom: BTreeMap::new(), version: 1 }
+    }
+
     /// Takes up a record of `control`. Older revisions, other records and what is no definition are passed over.
     pub fn observe(&mut self, record: &Record) {
         let Some(record) =

@@ -24,6 +24,8 @@ pub struct PartialConfig {
     pub watermark_interval: Duration,
     /// Partitions of `metrics.partials`: each is told the watermarks.
     pub partials_partitions: u32,
+    /// Whether every workspace has the built-in metrics.
+    pub has_built_in_metrics: bool,
 }
 
 impl Default for PartialConfig {
@@ -32,6 +34,7 @@ impl Default for PartialConfig {
             out_of_orderness: Duration::from_secs(30),
             watermark_interval: Duration::from_millis(250),
             partials_partitions: 4,
+            has_built_in_metrics: true,
         }
     }
 }
@@ -61,7 +64,9 @@ pub struct PartialTask {
 impl MetricsPartial {
     #[must_use]
     pub fn new(config: PartialConfig) -> Self {
-        Self { config, definitions: Definitions::default() }
+        let definitions =
+            if config.has_built_in_metrics { Definitions::default() } else { Definitions::without_built_in() };
+        Self { config, definitions }
     }
 
     fn header(&self, task: &PartialTask) -> PartialHeader {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::canonical;
 use super::kind::{Kind, Source};
 use crate::codec::header;
 use crate::micros::Micros;
@@ -118,6 +119,11 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// The bytes are no event of a version that this code knows.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        canonical::decode(bytes).map_or_else(|| Self::decode_any(bytes), Ok)
+    }
+
+    /// In any form of JSON.
+    fn decode_any(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let wire: Wire<'a> = serde_json::from_slice(bytes)?;
         if wire.schema > SCHEMA_VERSION {
             return Err(DecodeError::Newer { found: wire.schema });
@@ -223,6 +229,37 @@ mod tests {
             let golden = golden.trim_end();
             let envelope = Envelope::decode(golden.as_bytes()).unwrap();
             assert_eq!(String::from_utf8(envelope.encode()).unwrap(), golden);
+        }
+    }
+
+    #[test]
+    fn the_quick_way_reads_what_serde_reads() {
+        let goldens = [
+            include_str!("../../golden/envelope-v1-track.json"),
+            include_str!("../../golden/envelope-v1-campaign.json"),
+            include_str!("../../golden/envelope-v1-integration.json"),
+        ];
+        for golden in goldens.map(str::trim_end).map(str::as_bytes) {
+            assert_eq!(canonical::decode(golden), Envelope::decode_any(golden).ok());
+            let mut read = 0;
+            for at in 0..golden.len() {
+                for byte in [b'"', b'\\', b' ', b'{', b'}', b',', b'0', b'x', 0, 0xff] {
+                    let changed = [&golden[..at], &[byte], &golden[at + 1..]].concat();
+                    let longer = [&golden[..at], &[byte], &golden[at..]].concat();
+                    let shorter = [&golden[..at], &golden[at + 1..]].concat();
+                    for bytes in [changed, longer, shorter] {
+                        let Some(quick) = canonical::decode(&bytes) else { continue };
+                        assert_eq!(
+                            Some(quick),
+                            Envelope::decode_any(&bytes).ok(),
+                            "{:?}",
+                            String::from_utf8_lossy(&bytes)
+                        );
+                        read += 1;
+                    }
+                }
+            }
+            assert!(read > 500, "{read}");
         }
     }
 

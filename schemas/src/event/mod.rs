@@ -2,6 +2,7 @@
 //!
 //! The event: three families, one envelope.
 
+mod canonical;
 mod envelope;
 mod fields;
 mod kind;

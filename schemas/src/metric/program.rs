@@ -41,7 +41,7 @@ pub struct Hit<'a> {
 pub struct Program {
     metrics: Vec<ProgramMetric>,
     fields: FieldSet,
-    by_event: HashMap<(Source, String), Vec<usize>>,
+    by_event: HashMap<Source, HashMap<String, Vec<usize>>>,
     by_source: HashMap<Source, Vec<usize>>,
 }
 
@@ -57,7 +57,10 @@ impl Program {
             let dimension_slots = definition.dimensions.iter().map(|(_, path)| fields.slot(path)).collect();
             let value_slot = definition.value.as_ref().map(|path| fields.slot(path));
             match &definition.event {
-                Some(event) => program.by_event.entry((definition.source, event.clone())).or_default().push(index),
+                Some(event) => {
+                    let by_name = program.by_event.entry(definition.source).or_default();
+                    by_name.entry(event.clone()).or_default().push(index);
+                }
                 None => program.by_source.entry(definition.source).or_default().push(index),
             }
             let dimension_names = definition.dimensions.iter().map(|(name, _)| name.clone()).collect();
@@ -86,8 +89,7 @@ impl Program {
         let poses_as_kind =
             event.kind == Kind::Track && Kind::behavior_from(&event.name).is_some_and(|kind| !kind.is_named());
         let event_name = if event.kind.is_named() { event.name.as_ref() } else { event.kind.as_str() };
-        // A tuple key of borrowed parts cannot be looked up in a map of owned ones; the name is short.
-        let named = self.by_event.get(&(source, event_name.to_owned())).filter(|_| !poses_as_kind);
+        let named = self.by_event.get(&source).and_then(|by_name| by_name.get(event_name)).filter(|_| !poses_as_kind);
         let named = named.map_or(&[][..], Vec::as_slice);
         let unnamed = self.by_source.get(&source).map_or(&[][..], Vec::as_slice);
         if named.is_empty() && unnamed.is_empty() {

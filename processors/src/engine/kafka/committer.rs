@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use neonhub_schemas::record::{CommittedOffset, NewRecord, TopicPartition};
+use neonhub_schemas::topics::Topic;
 use rdkafka::Offset;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{CommitMode, Consumer};
@@ -15,7 +16,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::config::KafkaConfig;
-use super::errors::classify;
+use super::errors::{classify, report};
 use super::hanging::Scope;
 use super::reader::KafkaReader;
 use super::source::GroupConsumer;
@@ -28,7 +29,11 @@ pub(super) struct Deliveries {
     first_failure: Mutex<Option<String>>,
 }
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    fn error(&self, error: KafkaError, reason: &str) {
+        report(&error, reason);
+    }
+}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
@@ -48,6 +53,8 @@ pub struct KafkaTransactions {
     config: KafkaConfig,
     producer: BaseProducer<Deliveries>,
     consumer: Arc<GroupConsumer>,
+    /// Of all topics, by their number.
+    topic_names: Vec<String>,
 }
 
 impl KafkaTransactions {
@@ -78,7 +85,8 @@ impl KafkaTransactions {
             .create_with_context(Deliveries::default())
             .map_err(|error| classify(&error))?;
         producer.init_transactions(config.timeout).map_err(|error| classify(&error))?;
-        let transactions = Self { config: config.clone(), producer, consumer };
+        let topic_names = Topic::ALL.iter().map(|topic| config.topic_name(*topic)).collect();
+        let transactions = Self { config: config.clone(), producer, consumer, topic_names };
         transactions.abort_hanging(reader, scope)?;
         Ok(transactions)
     }
@@ -92,12 +100,12 @@ impl KafkaTransactions {
     }
 
     fn send(&self, record: &NewRecord, deadline: Instant) -> Result<(), EngineError> {
-        let topic = self.config.topic_name(record.topic);
+        let topic = &self.topic_names[usize::from(record.topic.number())];
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (key, value) in record.headers.iter() {
             headers = headers.insert(Header { key, value: Some(value.as_ref()) });
         }
-        let mut message = BaseRecord::<[u8], [u8]>::to(&topic)
+        let mut message = BaseRecord::<[u8], [u8]>::to(topic)
             .key(record.key.as_ref())
             .timestamp(record.timestamp_ms)
             .headers(headers);

@@ -1,5 +1,7 @@
 //! rdkafka's errors by what to do next.
 
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
@@ -34,3 +36,21 @@ pub fn classify(error: &KafkaError) -> EngineError {
         _ => EngineError::Unavailable(error.to_string()),
     }
 }
+
+/// What librdkafka says beside any call. The end of a partition is no error.
+pub fn report(error: &KafkaError, reason: &str) {
+    if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+        tracing::warn!(%error, reason, "librdkafka");
+    }
+}
+
+/// The context of clients that nobody calls back.
+pub struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        report(&error, reason);
+    }
+}
+
+impl ConsumerContext for Quiet {}

@@ -17,7 +17,7 @@ use rdkafka::producer::{BaseRecord, Producer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::committer::KafkaTransactions;
-use super::errors::classify;
+use super::errors::{Quiet, classify};
 use super::reader::KafkaReader;
 use crate::engine::ports::EngineError;
 
@@ -94,7 +94,7 @@ impl KafkaReader {
         if list.count() == 0 {
             return Ok(Vec::new());
         }
-        let ends = |consumer: &BaseConsumer| {
+        let ends = |consumer: &BaseConsumer<Quiet>| {
             consumer.offsets_for_times(list.clone(), TIMEOUT).map_err(|error| classify(&error))
         };
         let (stable, high) = (ends(self.committed())?, ends(self.uncommitted())?);

@@ -11,7 +11,7 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::config::KafkaConfig;
-use super::errors::classify;
+use super::errors::{Quiet, classify};
 use super::source::Batch;
 use crate::engine::ports::{EngineError, LogReader};
 
@@ -20,8 +20,8 @@ pub const OPEN_TRANSACTION_LIMIT: Duration = Duration::from_secs(60);
 
 pub struct KafkaReader {
     config: KafkaConfig,
-    committed: BaseConsumer,
-    uncommitted: BaseConsumer,
+    committed: BaseConsumer<Quiet>,
+    uncommitted: BaseConsumer<Quiet>,
 }
 
 impl KafkaReader {
@@ -31,7 +31,11 @@ impl KafkaReader {
         let make = |isolation: &str| {
             // A group id must be given; it is never joined.
             let group = format!("{}reader", config.prefix);
-            config.consumer(isolation).set("group.id", group).create().map_err(|error| classify(&error))
+            config
+                .consumer(isolation)
+                .set("group.id", group)
+                .create_with_context(Quiet)
+                .map_err(|error| classify(&error))
         };
         Ok(Self { config: config.clone(), committed: make("read_committed")?, uncommitted: make("read_uncommitted")? })
     }
@@ -40,15 +44,15 @@ impl KafkaReader {
         &self.config
     }
 
-    pub(super) fn committed(&self) -> &BaseConsumer {
+    pub(super) fn committed(&self) -> &BaseConsumer<Quiet> {
         &self.committed
     }
 
-    pub(super) fn uncommitted(&self) -> &BaseConsumer {
+    pub(super) fn uncommitted(&self) -> &BaseConsumer<Quiet> {
         &self.uncommitted
     }
 
-    fn watermarks(&self, consumer: &BaseConsumer, place: TopicPartition) -> Result<(u64, u64), EngineError> {
+    fn watermarks(&self, consumer: &BaseConsumer<Quiet>, place: TopicPartition) -> Result<(u64, u64), EngineError> {
         let (low, high) = consumer
             .fetch_watermarks(&self.config.topic_name(place.topic), place.partition.cast_signed(), self.config.timeout)
             .map_err(|error| classify(&error))?;

@@ -19,9 +19,10 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::{Offset, Timestamp};
+use smallvec::SmallVec;
 
 use super::config::KafkaConfig;
-use super::errors::classify;
+use super::errors::{classify, report};
 use super::reader::OPEN_TRANSACTION_LIMIT;
 use super::unowned::UnownedWatch;
 use crate::engine::ports::{EngineError, Source, SourceEvent};
@@ -58,6 +59,10 @@ impl RebalanceNotes {
 }
 
 impl ClientContext for RebalanceNotes {
+    fn error(&self, error: KafkaError, reason: &str) {
+        report(&error, reason);
+    }
+
     fn stats(&self, statistics: Statistics) {
         let partitions = statistics.topics.into_values().flat_map(|topic| {
             let name = topic.topic;
@@ -102,6 +107,26 @@ pub struct KafkaSource {
     /// Partition numbers that said they are at their end; looked at when the input pauses.
     maybe_ended: BTreeSet<i32>,
     unowned: UnownedWatch,
+    /// Bytes and records of the last poll: the next one is likely as large.
+    last_batch: (usize, usize),
+    names: LastName,
+}
+
+/// Messages come in runs of one topic: its name is looked up once a run.
+#[derive(Default)]
+struct LastName {
+    name: String,
+    topic: Option<Topic>,
+}
+
+impl LastName {
+    fn topic(&mut self, config: &KafkaConfig, name: &str) -> Option<Topic> {
+        if self.name != name {
+            self.topic = config.topic(name);
+            name.clone_into(&mut self.name);
+        }
+        self.topic
+    }
 }
 
 impl KafkaSource {
@@ -134,6 +159,8 @@ impl KafkaSource {
             begins: HashMap::new(),
             maybe_ended: BTreeSet::new(),
             unowned: UnownedWatch::new(group_id, names),
+            last_batch: (0, 0),
+            names: LastName::default(),
         })
     }
 
@@ -190,14 +217,15 @@ impl Source for KafkaSource {
             let detail = format!("no member of the group has {topic}/{partition}: its partitions are divided anew");
             return Err(EngineError::Unavailable(detail));
         }
-        let mut batch = Batch::default();
+        let mut batch = Batch::with_capacity(self.last_batch.0, self.last_batch.1);
         let mut wait = wait;
         while batch.records.len() < POLL_RECORDS && batch.bytes.len() < POLL_BYTES {
             match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
-                    if let Some(place) = self.config.place(message.topic(), message.partition()) {
-                        batch.push(place, &message);
+                    if let Some(topic) = self.names.topic(&self.config, message.topic()) {
+                        let partition = u32::try_from(message.partition()).unwrap_or(0);
+                        batch.push(TopicPartition { topic, partition }, &message);
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
@@ -217,11 +245,12 @@ impl Source for KafkaSource {
                 Note::Revoked(places) => {
                     let revoked = self.ours(&places);
                     // What was delivered before is delivered again to whoever has the partition next.
-                    batch.records.retain(|(record, ..)| !revoked.contains(&record.topic_partition()));
+                    batch.records.retain(|copied| !revoked.contains(&copied.record.topic_partition()));
                     SourceEvent::Revoked(revoked)
                 }
             });
         }
+        self.last_batch = (batch.bytes.len(), batch.records.len());
         let records = batch.finish();
         if records.is_empty() {
             for partition in std::mem::take(&mut self.maybe_ended) {
@@ -305,22 +334,35 @@ impl KafkaSource {
     }
 }
 
-/// Messages copied once, into one buffer.
+/// Messages copied once, into one buffer; keys, values and headers are slices of it.
 #[derive(Default)]
 pub struct Batch {
     pub bytes: Vec<u8>,
-    pub records: Vec<(Record, Range<usize>, Option<Range<usize>>)>,
+    pub records: Vec<Copied>,
+}
+
+/// A record whose bytes are ranges of the batch's buffer.
+pub struct Copied {
+    pub record: Record,
+    key: Range<usize>,
+    value: Option<Range<usize>>,
+    headers: SmallVec<[(&'static str, Range<usize>); 4]>,
 }
 
 impl Batch {
+    /// With room for so many bytes and records.
+    pub fn with_capacity(bytes: usize, records: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), records: Vec::with_capacity(records) }
+    }
+
     pub fn push(&mut self, place: TopicPartition, message: &BorrowedMessage<'_>) {
         let key = self.copy(message.key().unwrap_or_default());
         let value = message.payload().map(|payload| self.copy(payload));
-        let mut headers = Headers::new();
+        let mut headers = SmallVec::new();
         if let Some(theirs) = message.headers() {
             for theirs in theirs.iter() {
                 if let (Some(name), Some(value)) = (header::known(theirs.key), theirs.value) {
-                    headers = headers.with(name, Bytes::copy_from_slice(value));
+                    headers.push((name, self.copy(value)));
                 }
             }
         }
@@ -335,9 +377,9 @@ impl Batch {
             timestamp_ms,
             key: Bytes::new(),
             value: None,
-            headers,
+            headers: Headers::new(),
         };
-        self.records.push((record, key, value));
+        self.records.push(Copied { record, key, value, headers });
     }
 
     fn copy(&mut self, bytes: &[u8]) -> Range<usize> {
@@ -349,9 +391,12 @@ impl Batch {
     #[must_use]
     pub fn finish(self) -> Vec<Record> {
         let bytes = Bytes::from(self.bytes);
-        let with_bytes = |(mut record, key, value): (Record, Range<usize>, Option<Range<usize>>)| {
+        let with_bytes = |Copied { mut record, key, value, headers }: Copied| {
             record.key = bytes.slice(key);
             record.value = value.map(|value| bytes.slice(value));
+            record.headers = headers
+                .into_iter()
+                .fold(Headers::new(), |headers, (name, value)| headers.with(name, bytes.slice(value)));
             record
         };
         self.records.into_iter().map(with_bytes).collect()
