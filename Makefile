@@ -10,7 +10,7 @@ CARGO ?= cargo
 TEST_THREADS ?= 2
 
 .PHONY: help demo test setup build libchdb demo-data real-stack test-clients-setup native-tools rust \
-        format lint unit integration compose-check
+        format lint unit integration bench compose-check
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -38,6 +38,9 @@ unit: native-tools rust ## Unit tests of all crates, and the simulation.
 # All of them with --workspace: another choice of crates would unify other features and build everything again.
 integration: libchdb demo-data real-stack test-clients-setup ## Each crate's tests, and scenarios on real servers.
 	$(CARGO) test --workspace --locked --test it -- --test-threads=$(TEST_THREADS)
+
+bench: libchdb real-stack build ## Measures every speed beside its limit, on the embedded stack and on a broker of its own.
+	@deploy/bench.sh
 
 compose-check: ## docker-compose.yml and the load tests, as far as a machine without a Docker engine can tell.
 	deploy/check-compose.sh

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use neonhub_topology::bench::{self, Bench};
 use neonhub_topology::clients::{check_or_create_topics, migrate};
 use neonhub_topology::commands::replay::{self, ReplayOptions};
 use neonhub_topology::commands::simulate::{self, SimulateOptions};
@@ -106,6 +107,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measure speed beside its limit.
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+        #[arg(long, global = true)]
+        json: bool,
+    },
     /// List the settings.
     Settings,
 }
@@ -168,7 +176,7 @@ impl Cli {
 
     fn with_settings(self) -> anyhow::Result<ExitCode> {
         let (mut settings, values) = Settings::from_process()?;
-        if matches!(self.command, Command::Demo { .. }) && values.is_default("log") {
+        if matches!(self.command, Command::Demo { .. } | Command::Bench { .. }) && values.is_default("log") {
             // The progress bar and the report speak for it.
             "warn".clone_into(&mut settings.log.filter);
         }
@@ -210,6 +218,15 @@ impl Cli {
                         as_import,
                     };
                     return Ok(exit_code(replay::run(options).await?.is_clean()));
+                }
+                Command::Bench { what, json } => {
+                    let figure = bench::run(what, &settings, olap::library(&settings, &values)).await?;
+                    if json {
+                        println!("{}", serde_json::to_string(&figure)?);
+                    } else {
+                        println!("{figure}");
+                    }
+                    return Ok(exit_code(figure.right));
                 }
                 Command::Settings | Command::Simulate { .. } => {}
             }

@@ -5,7 +5,7 @@
 
 mod agree;
 mod answers;
-mod event_stream;
+pub(crate) mod event_stream;
 mod live;
 mod live_windows;
 mod outcome;

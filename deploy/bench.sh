@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Every bench, several times, each with its limit in the same run. BENCH_FLAGS=--json prints one object a line.
+#
+# Usage: deploy/bench.sh     (ROUNDS=3 by default)
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+neonhub=${NEONHUB:-target/release/neonhub}
+rounds=${ROUNDS:-3}
+read -ra flags <<<"${BENCH_FLAGS:-}"
+
+on_kafka() { deploy/with-kafka.sh "$neonhub" bench "$@" "${flags[@]}"; }
+for _ in $(seq "$rounds"); do
+  on_kafka ingest --batch 100
+  on_kafka ingest --batch 1 --events 60000
+  on_kafka refine
+  on_kafka metrics
+  on_kafka metrics --builtin
+  on_kafka landing
+  on_kafka latency
+  on_kafka latency --to clickhouse
+  "$neonhub" bench latency "${flags[@]}"
+  "$neonhub" bench latency --to clickhouse "${flags[@]}"
+  "$neonhub" bench embedded "${flags[@]}"
+done

@@ -1,0 +1,93 @@
+//! The landing, from Kafka into the embedded ClickHouse.
+
+use std::path::PathBuf;
+
+use neonhub_processors::engine::{EngineMetrics, kafka};
+use neonhub_processors::landing::{
+    ClickHouseTables, LANDED_TOPICS, Landing, LandingConfig, Rows, Tables as _, rows_of,
+};
+use neonhub_schemas::record::Record;
+use neonhub_schemas::topics::Topic;
+use prometheus::Registry;
+
+use super::children::{Role, free_address};
+use super::ingest::per_second;
+use super::scratch::Scratch;
+use super::usage::{Meter, peak_rss_mb};
+use super::{Figure, refine};
+use crate::clients::{self, migrate};
+use crate::clock;
+use crate::commands::replay::poster::http_client;
+use crate::settings::Settings;
+
+pub async fn run(settings: &Settings, library: PathBuf, events: u64) -> anyhow::Result<Figure> {
+    let scratch = Scratch::new(settings).await?;
+    let folder = tempfile::Builder::new().prefix("neonhub-bench-").tempdir()?;
+    let address = free_address()?;
+    let mut olap = Role::start(
+        &["run", "olap"],
+        &[
+            ("NEONHUB_DATA_DIR", folder.path().display().to_string()),
+            ("NEONHUB_CLICKHOUSE_ADDR", address.to_string()),
+            ("NEONHUB_LIBCHDB", library.display().to_string()),
+        ],
+    )?;
+    olap.ready(&http_client()?, &format!("http://{address}/ping")).await?;
+    let mut settings = settings.clone();
+    settings.clickhouse.url = Some(format!("http://{address}"));
+    migrate(&settings).await?;
+    let mut beside = settings.clone();
+    beside.clickhouse.database = format!("{}_limit", settings.clickhouse.database);
+    migrate(&beside).await?;
+    tokio::task::spawn_blocking(move || measure(&scratch, &settings, &beside, events)).await?
+}
+
+fn measure(scratch: &Scratch, settings: &Settings, beside: &Settings, events: u64) -> anyhow::Result<Figure> {
+    refine::load(scratch, events)?;
+    refine::refine(scratch, events)?;
+    let meter = Meter::this_process()?;
+    let landed = land(scratch, settings, events)?;
+    let used = meter.used()?;
+    let peak = peak_rss_mb(std::process::id());
+    let limit = straight(scratch, beside, events)?;
+    let figure = Figure {
+        bench: "landing".to_owned(),
+        value: per_second(landed, used.wall),
+        unit: "rows/s",
+        events_per_second: Some(per_second(landed, used.wall)),
+        peak_rss_mb: peak,
+        right: landed == events,
+        ..Figure::default()
+    };
+    Ok(figure.against(limit))
+}
+
+fn land(scratch: &Scratch, settings: &Settings, events: u64) -> anyhow::Result<u64> {
+    let ports = kafka::offsets_only(&scratch.config, "landing", "0", &LANDED_TOPICS)?;
+    let tables = ClickHouseTables::new(&clients::landing_config(settings))?;
+    let config = LandingConfig { token_prefix: scratch.prefix.clone(), ..LandingConfig::default() };
+    let metrics = EngineMetrics::register(&Registry::new())?;
+    let mut landing = Landing::new(ports, Box::new(tables), clock::wall(), config, metrics);
+    let mut landed = 0;
+    while landed < events {
+        landed += landing.step()? as u64;
+    }
+    Ok(landed)
+}
+
+/// Rows per second when they are ready in memory, in blocks of the landing's size.
+fn straight(scratch: &Scratch, settings: &Settings, events: u64) -> anyhow::Result<f64> {
+    let mut records: Vec<Record> = Vec::new();
+    scratch.read(Topic::EventsCampaign, |record| records.push(record))?;
+    let blocks: Vec<Rows> =
+        records.chunks(100_000).map(|block| rows_of(Topic::EventsCampaign, block.iter()).0).collect();
+    let mut tables = ClickHouseTables::new(&clients::landing_config(settings))?;
+    let began = std::time::Instant::now();
+    for (number, rows) in blocks.iter().enumerate() {
+        tables.insert(rows, &format!("limit-{number}"))?;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let rows: usize = blocks.iter().map(Rows::len).sum();
+    anyhow::ensure!(rows as u64 == events, "{rows} rows of {events} events");
+    Ok(per_second(events, seconds))
+}

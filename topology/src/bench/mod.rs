@@ -1,0 +1,144 @@
+//! `neonhub bench`: each figure beside its limit, measured in the same run on the same machine and broker. What a bench
+//! computes is checked against what its events were made to say: a wrong result has no speed.
+//!
+//! | module | has |
+//! |---|---|
+//! | `usage` | CPU seconds and peak memory of a process |
+//! | `events` | the events, the same each time, and what they add up to |
+//! | `children` | roles as processes of their own, so that what drives them is not counted |
+//! | `scratch` | topics of this run on the broker that the settings name |
+//! | the others | one bench each |
+
+mod children;
+mod embedded;
+mod events;
+mod ingest;
+mod landing;
+mod latency;
+mod load;
+mod metrics;
+mod refine;
+mod scratch;
+mod usage;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::settings::Settings;
+
+pub use ingest::serve_limit;
+
+/// What to measure.
+#[derive(Clone, Copy, Debug, clap::Subcommand)]
+pub enum Bench {
+    /// Events into Kafka over HTTP, per CPU second of ingest. Limit: a raw idempotent producer with the same records
+    /// (`--batch` above 1), or an HTTP handler that does nothing (`--batch 1`).
+    Ingest {
+        #[arg(long, default_value_t = 100)]
+        batch: usize,
+        #[arg(long, default_value_t = 300_000)]
+        events: u64,
+    },
+    /// Raw events to refined ones on Kafka. Limit: a bare consumer that parses and produces.
+    Refine {
+        #[arg(long, default_value_t = 300_000)]
+        events: u64,
+    },
+    /// Refined events to windows on Kafka, exactly once. Limit: a bare consumer, a parser and a hash map on one thread.
+    Metrics {
+        #[arg(long, default_value_t = 500_000)]
+        events: u64,
+        /// All built-in metrics instead of a count and a sum.
+        #[arg(long)]
+        builtin: bool,
+    },
+    /// Refined events into ClickHouse. Limit: the same rows posted straight to it.
+    Landing {
+        #[arg(long, default_value_t = 500_000)]
+        events: u64,
+    },
+    /// From a POST at 1,000 events a second to its effect.
+    Latency {
+        #[arg(long, value_enum, default_value = "push")]
+        to: latency::Destination,
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+    },
+    /// From POST to windows and ClickHouse, everything in one process on the embedded stack.
+    Embedded {
+        #[arg(long, default_value_t = 500_000)]
+        events: u64,
+    },
+    /// An HTTP handler that reads the body and answers 200.
+    #[command(hide = true)]
+    LimitHttp { address: std::net::SocketAddr },
+}
+
+/// What came out. Absent is what does not matter for the bench.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Figure {
+    pub bench: String,
+    pub value: f64,
+    pub unit: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p50_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p999_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_rss_mb: Option<f64>,
+    pub right: bool,
+}
+
+impl Figure {
+    fn against(mut self, limit: f64) -> Self {
+        self.limit = Some(limit);
+        self.ratio = Some(self.value / limit);
+        self
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<28} {:>12.1} {}", self.bench, self.value, self.unit)?;
+        if let (Some(limit), Some(ratio)) = (self.limit, self.ratio) {
+            write!(f, "   limit {limit:.1}   ratio {ratio:.3}")?;
+        }
+        if let Some(rate) = self.events_per_second {
+            write!(f, "   {rate:.0} events/s")?;
+        }
+        for (name, value) in [("p50", self.p50_ms), ("p99", self.p99_ms), ("p99.9", self.p999_ms)] {
+            if let Some(value) = value {
+                write!(f, "   {name} {value:.1} ms")?;
+            }
+        }
+        if let Some(peak) = self.peak_rss_mb {
+            write!(f, "   peak {peak:.0} MB")?;
+        }
+        write!(f, "   {}", if self.right { "right" } else { "WRONG" })
+    }
+}
+
+/// # Errors
+/// What is needed is not there: a broker, the OLAP library.
+pub async fn run(bench: Bench, settings: &Settings, library: PathBuf) -> anyhow::Result<Figure> {
+    match bench {
+        Bench::Ingest { batch, events } => ingest::run(settings, batch, events).await,
+        Bench::Refine { events } => refine::run(settings, events).await,
+        Bench::Metrics { events, builtin } => metrics::run(settings, events, builtin).await,
+        Bench::Landing { events } => landing::run(settings, library, events).await,
+        Bench::Latency { to, seconds } => latency::run(settings, library, to, seconds).await,
+        Bench::Embedded { events } => embedded::run(library, events).await,
+        Bench::LimitHttp { address } => {
+            serve_limit(address).await?;
+            Ok(Figure::default())
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What a process used, as Linux accounts for it.
+
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+/// User and system time, all threads. The unit of `/proc` is a hundredth of a second.
+pub fn cpu_seconds(process: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).context("CPU time is read from /proc")?;
+    // The name, in parentheses, may hold blanks: fields are counted from behind it.
+    let (_, fields) = stat.rsplit_once(')').context("/proc/…/stat has another form")?;
+    let field = |number: usize| fields.split_whitespace().nth(number).and_then(|text| text.parse::<f64>().ok());
+    let (user, system) = (field(11).context("no user time")?, field(12).context("no system time")?);
+    #[expect(clippy::cast_precision_loss, reason = "it is 100")]
+    Ok((user + system) / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// The most memory that a process ever had resident.
+pub fn peak_rss_mb(process: u32) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kilobytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes / 1024.0)
+}
+
+/// Measures a process from now on.
+pub struct Meter {
+    process: u32,
+    cpu: f64,
+    began: Instant,
+}
+
+/// CPU seconds and wall seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Used {
+    pub cpu: f64,
+    pub wall: f64,
+}
+
+impl Meter {
+    pub fn of(process: u32) -> anyhow::Result<Self> {
+        Ok(Self { process, cpu: cpu_seconds(process)?, began: Instant::now() })
+    }
+
+    pub fn this_process() -> anyhow::Result<Self> {
+        Self::of(std::process::id())
+    }
+
+    pub fn used(&self) -> anyhow::Result<Used> {
+        let cpu = cpu_seconds(self.process)? - self.cpu;
+        Ok(Used { cpu: cpu.max(0.01), wall: self.began.elapsed().as_secs_f64() })
+    }
+}
