@@ -9,8 +9,12 @@ SHELL := bash
 CARGO ?= cargo
 TEST_THREADS ?= 2
 
+# Of `make chaos`, for each backbone; NEONHUB_CHAOS_SEED=n plays the faults of a run in the same order again.
+MINUTES ?= 10
+RATE ?= 5000
+
 .PHONY: help demo test setup build libchdb demo-data real-stack test-clients-setup native-tools rust \
-        format lint unit integration bench compose-check
+        format lint unit integration bench chaos chaos-minute compose-check
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -18,7 +22,7 @@ help: ## Lists the targets.
 demo: libchdb demo-data build ## Posts 60,000 real impressions and clicks through the embedded stack and compares three counts.
 	@data="$$(deploy/fetch-demo-data.sh | tail -n 1)"; exec target/release/neonhub demo --data "$$data" $(DEMO_FLAGS)
 
-test: setup format lint unit integration compose-check ## Sets up what is needed and runs every test.
+test: setup format lint unit integration chaos-minute compose-check ## Sets up what is needed and runs every test.
 
 setup: native-tools rust libchdb demo-data real-stack test-clients-setup ## Fetches everything that tests need.
 
@@ -41,6 +45,14 @@ integration: libchdb demo-data real-stack test-clients-setup ## Each crate's tes
 
 bench: libchdb real-stack build ## Measures every speed beside its limit, on the embedded stack and on a broker of its own.
 	@deploy/bench.sh
+
+# One backbone after the other: they would slow each other down.
+chaos: libchdb real-stack ## Faults under 5,000 events/s, MINUTES=10 on each backbone; then counts and audits.
+	NEONHUB_CHAOS_MINUTES=$(MINUTES) NEONHUB_CHAOS_RATE=$(RATE) NEONHUB_CHAOS_RECOVERY_LIMIT_SECONDS=60 \
+	    $(CARGO) test --release --workspace --locked --test chaos -- --nocapture --test-threads=1
+
+chaos-minute: libchdb real-stack
+	$(CARGO) test --workspace --locked --test chaos -- --nocapture --test-threads=1
 
 compose-check: ## docker-compose.yml and the load tests, as far as a machine without a Docker engine can tell.
 	deploy/check-compose.sh

@@ -35,7 +35,11 @@ impl Answer {
 }
 
 fn agent() -> Agent {
-    Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(30))).build().into()
+    agent_with_patience(Duration::from_secs(30))
+}
+
+fn agent_with_patience(timeout: Duration) -> Agent {
+    Agent::config_builder().http_status_as_error(false).timeout_global(Some(timeout)).build().into()
 }
 
 /// Basic authentication with the key as user and no password (base64 of `key:`).
@@ -47,6 +51,12 @@ pub fn basic(key: &str) -> String {
 impl Client {
     pub fn new(ingest_port: u16, api_port: u16, clickhouse_port: u16) -> Self {
         Self { agent: agent(), ingest_port, api_port, clickhouse_port }
+    }
+
+    /// With connections of its own, and no answer after so long taken for none.
+    #[allow(dead_code, reason = "used by tests/chaos only")]
+    pub fn with_patience(&self, timeout: Duration) -> Self {
+        Self { agent: agent_with_patience(timeout), ..*self }
     }
 
     /// Whether a URL answers with 200.
@@ -124,6 +134,14 @@ impl Client {
 
     /// Waits until exactly so many raw events are there, and checks that none is there twice.
     pub fn wait_for_events(&self, count: usize) {
+        let landed = self.wait_for_at_least(count);
+        assert_eq!(landed, count, "more events are landed than were posted");
+        let distinct = self.sql(&format!("SELECT uniqExact(message_id) FROM events WHERE workspace = '{WORKSPACE}'"));
+        assert_eq!(distinct, count.to_string(), "an event is landed twice");
+    }
+
+    /// Waits until so many raw events are there, or more; returns how many.
+    pub fn wait_for_at_least(&self, count: usize) -> usize {
         let mut last = String::new();
         let sql = format!("SELECT count() FROM events WHERE workspace = '{WORKSPACE}'");
         let outcome = wait_until("all events are landed", LIMIT * 2, || {
@@ -131,9 +149,7 @@ impl Client {
             Ok(last.parse::<usize>().is_ok_and(|landed| landed >= count))
         });
         assert!(outcome.is_ok(), "{last} of {count} events are landed");
-        assert_eq!(last, count.to_string(), "more events are landed than were posted");
-        let distinct = self.sql(&format!("SELECT uniqExact(message_id) FROM events WHERE workspace = '{WORKSPACE}'"));
-        assert_eq!(distinct, count.to_string(), "an event is landed twice");
+        last.parse().unwrap()
     }
 
     /// Asks a query until the rows are as wanted; shows the last ones if they never are.

@@ -34,6 +34,8 @@ pub enum Role {
     Processors,
     /// A second process of processors, as an instance of its own.
     SecondProcessors,
+    #[allow(dead_code, reason = "used by tests/chaos only")]
+    ThirdProcessors,
     Api,
 }
 
@@ -43,8 +45,17 @@ impl Role {
             Self::Up => &["up"],
             Self::Olap => &["run", "olap"],
             Self::Ingest => &["run", "ingest"],
-            Self::Processors | Self::SecondProcessors => &["run", "processors"],
+            Self::Processors | Self::SecondProcessors | Self::ThirdProcessors => &["run", "processors"],
             Self::Api => &["run", "api"],
+        }
+    }
+
+    /// What tells further processes of a role apart: their instance.
+    fn instance(self) -> u8 {
+        match self {
+            Self::SecondProcessors => 1,
+            Self::ThirdProcessors => 2,
+            _ => 0,
         }
     }
 }
@@ -70,6 +81,7 @@ struct Ports {
     api: ReservedPort,
     processors: ReservedPort,
     second_processors: ReservedPort,
+    third_processors: ReservedPort,
     clickhouse: ReservedPort,
 }
 
@@ -91,6 +103,7 @@ impl Stack {
             api: reserve(),
             processors: reserve(),
             second_processors: reserve(),
+            third_processors: reserve(),
             clickhouse: reserve(),
         };
         let mut environment = environment(&scratch, &ports, &options);
@@ -136,6 +149,30 @@ impl Stack {
         self.processes.retain(|(running, _)| *running != role);
     }
 
+    /// SIGSTOP.
+    #[allow(dead_code, reason = "used by tests/chaos only")]
+    pub fn freeze(&mut self, role: Role) {
+        self.process(role).freeze();
+    }
+
+    /// SIGCONT.
+    #[allow(dead_code, reason = "used by tests/chaos only")]
+    pub fn thaw(&mut self, role: Role) {
+        self.process(role).thaw();
+    }
+
+    fn process(&mut self, role: Role) -> &mut ServerProcess {
+        let running = self.processes.iter_mut().find(|(running, _)| *running == role);
+        &mut running.expect("the role runs").1
+    }
+
+    /// A setting of the processes that are started from now on.
+    #[allow(dead_code, reason = "used by tests/chaos only")]
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
     /// SIGTERM; whether it ended with exit code 0 in time.
     pub fn terminate(&mut self, role: Role) -> Result<(), String> {
         let place = self.processes.iter().position(|(running, _)| *running == role).ok_or("the role does not run")?;
@@ -147,10 +184,9 @@ impl Stack {
     pub fn spawn(&mut self, role: Role) {
         let mut command: Vec<OsString> = vec!["env".into()];
         command.extend(self.environment.iter().map(|(name, value)| format!("{name}={value}").into()));
-        if role == Role::SecondProcessors {
-            let port = self.ports.second_processors.number();
-            command.push("NEONHUB_INSTANCE=1".into());
-            command.push(format!("NEONHUB_PROCESSORS_ADDR=127.0.0.1:{port}").into());
+        if role.instance() > 0 {
+            command.push(format!("NEONHUB_INSTANCE={}", role.instance()).into());
+            command.push(format!("NEONHUB_PROCESSORS_ADDR=127.0.0.1:{}", self.processors_port(role)).into());
         }
         command.push(env!("CARGO_BIN_EXE_neonhub").into());
         command.extend(role.arguments().iter().map(OsString::from));
@@ -163,20 +199,32 @@ impl Stack {
         self.scratch.path().join("neonhub.log")
     }
 
+    /// How many lines of the log have this text.
+    #[allow(dead_code, reason = "used by tests/chaos only")]
+    pub fn log_lines_with(&self, text: &str) -> usize {
+        std::fs::read_to_string(self.log()).unwrap_or_default().lines().filter(|line| line.contains(text)).count()
+    }
+
     pub fn wait_for(&mut self, role: Role) {
         let url = match role {
             Role::Olap => format!("http://127.0.0.1:{}/ping", self.ports.clickhouse.number()),
             Role::Ingest => format!("http://127.0.0.1:{}/health/ready", self.ports.ingest.number()),
-            Role::Processors => format!("http://127.0.0.1:{}/health/ready", self.ports.processors.number()),
-            Role::SecondProcessors => {
-                format!("http://127.0.0.1:{}/health/ready", self.ports.second_processors.number())
+            Role::Processors | Role::SecondProcessors | Role::ThirdProcessors => {
+                format!("http://127.0.0.1:{}/health/ready", self.processors_port(role))
             }
             Role::Up | Role::Api => format!("http://127.0.0.1:{}/health/ready", self.ports.api.number()),
         };
-        let (_, process) = self.processes.iter_mut().find(|(running, _)| *running == role).expect("the role runs");
-        process
+        self.process(role)
             .wait_until_ready(START_LIMIT, || Client::answers(&url))
             .unwrap_or_else(|error| panic!("{role:?}: {error}"));
+    }
+
+    fn processors_port(&self, role: Role) -> u16 {
+        match role {
+            Role::SecondProcessors => self.ports.second_processors.number(),
+            Role::ThirdProcessors => self.ports.third_processors.number(),
+            _ => self.ports.processors.number(),
+        }
     }
 
     pub fn wait_until_ready(&mut self) {

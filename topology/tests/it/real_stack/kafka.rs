@@ -24,23 +24,31 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 pub struct Kafka {
     // In the order in which they must go: the process before its folder.
     process: Option<ServerProcess>,
-    broker_port: ReservedPort,
+    client_port: ReservedPort,
+    /// Where the broker tells clients to connect: its own port, or that of a proxy before it.
+    advertised_port: u16,
     jars: PathBuf,
     scratch: ScratchFolder,
-    _controller_port: ReservedPort,
+    _inner_ports: [ReservedPort; 2],
 }
 
 impl Kafka {
     /// Returns when the broker serves clients; an error says what to do, or ends with the broker's log.
     pub fn start() -> Result<Self, String> {
+        Self::start_advertised_at(None)
+    }
+
+    /// The same, with clients sent to another port of this machine: a proxy before [`Self::client_port`].
+    pub fn start_advertised_at(proxy_port: Option<u16>) -> Result<Self, String> {
         let jars = jar_folder(JAR_FOLDER)?;
         let scratch = ScratchFolder::create("kafka")?;
-        let (broker_port, controller_port) = (ReservedPort::reserve()?, ReservedPort::reserve()?);
-        write_file(
-            &scratch.path().join("server.properties"),
-            &settings(broker_port.number(), controller_port.number(), &scratch.path().join("data")),
-        )?;
-        let mut kafka = Self { process: None, broker_port, jars, scratch, _controller_port: controller_port };
+        let client_port = ReservedPort::reserve()?;
+        let inner_ports = [ReservedPort::reserve()?, ReservedPort::reserve()?];
+        let advertised_port = proxy_port.unwrap_or_else(|| client_port.number());
+        let [broker, controller] = [inner_ports[0].number(), inner_ports[1].number()];
+        let ports = Ports { client: client_port.number(), advertised: advertised_port, broker, controller };
+        write_file(&scratch.path().join("server.properties"), &settings(&ports, &scratch.path().join("data")))?;
+        let mut kafka = Self { process: None, client_port, advertised_port, jars, scratch, _inner_ports: inner_ports };
         kafka.format_data_folder()?;
         kafka.restart()?;
         Ok(kafka)
@@ -48,7 +56,12 @@ impl Kafka {
 
     /// For `bootstrap.servers`; stays the same over restarts.
     pub fn bootstrap_servers(&self) -> String {
-        self.address().to_string()
+        format!("127.0.0.1:{}", self.advertised_port)
+    }
+
+    /// Where the broker itself listens for clients.
+    pub fn client_port(&self) -> u16 {
+        self.client_port.number()
     }
 
     /// Copies the broker's log, for who looks into a failure.
@@ -81,7 +94,7 @@ impl Kafka {
     }
 
     fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.broker_port.number()).into()
+        (Ipv4Addr::LOCALHOST, self.client_port()).into()
     }
 
     fn format_data_folder(&self) -> Result<(), String> {
@@ -113,17 +126,27 @@ impl Kafka {
     }
 }
 
-fn settings(broker_port: u16, controller_port: u16, data: &Path) -> String {
+struct Ports {
+    client: u16,
+    advertised: u16,
+    /// Where the broker talks to itself: what befalls its clients' connections does not befall these.
+    broker: u16,
+    controller: u16,
+}
+
+fn settings(ports: &Ports, data: &Path) -> String {
+    let Ports { client, advertised, broker, controller } = ports;
     let data = data.display();
     format!(
         "\
 process.roles=broker,controller
 node.id=1
-controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{broker_port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{broker_port}
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+listeners=CLIENTS://127.0.0.1:{client},BROKERS://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=CLIENTS://127.0.0.1:{advertised},BROKERS://127.0.0.1:{broker}
+listener.security.protocol.map=CLIENTS:PLAINTEXT,BROKERS:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
+inter.broker.listener.name=BROKERS
 log.dirs={data}
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0

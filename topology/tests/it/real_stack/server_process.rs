@@ -22,7 +22,11 @@ exec 3<&0 </dev/null
 server=$!
 (
     while read -r order <&3; do
-        if [ "$order" = stop ]; then kill -TERM "$server"; fi
+        case "$order" in
+            stop) kill -TERM "$server" ;;
+            freeze) kill -STOP "$server" ;;
+            thaw) kill -CONT "$server" ;;
+        esac
     done
     kill -KILL "$server"
 ) 2>/dev/null &
@@ -90,11 +94,25 @@ impl ServerProcess {
 
     /// SIGTERM; how it ended, or an error when it has not within `limit`.
     pub fn terminate(&mut self, limit: Duration) -> Result<ExitStatus, String> {
+        self.order("stop");
+        self.wait_until_ended(limit)
+    }
+
+    /// SIGSTOP: it stands still, with its connections open.
+    pub fn freeze(&mut self) {
+        self.order("freeze");
+    }
+
+    /// SIGCONT: it goes on as if nothing had been.
+    pub fn thaw(&mut self) {
+        self.order("thaw");
+    }
+
+    fn order(&mut self, order: &str) {
         if let Some(orders) = &mut self.shell.stdin {
             // The pipe is broken only if the server has ended already.
-            let _ = orders.write_all(b"stop\n");
+            let _ = orders.write_all(format!("{order}\n").as_bytes());
         }
-        self.wait_until_ended(limit)
     }
 
     fn exit_status(&mut self) -> Result<Option<ExitStatus>, String> {
@@ -160,6 +178,20 @@ mod tests {
         let (process, server) = start_sleeper(folder.path(), "trap '' TERM; exec sleep 600");
         process.stop(Duration::from_millis(100));
         assert!(!server.exists());
+    }
+
+    #[test]
+    fn a_frozen_server_stands_still_until_it_is_thawed() {
+        let folder = ScratchFolder::create("sleeper").unwrap();
+        let (mut process, server) = start_sleeper(folder.path(), "while :; do sleep 0.01; done");
+        let is_stopped = || std::fs::read_to_string(server.join("stat")).unwrap().contains(") T ");
+        process.freeze();
+        wait_until("stopped", LIMIT, || Ok(is_stopped())).unwrap();
+        process.thaw();
+        wait_until("goes on", LIMIT, || Ok(!is_stopped())).unwrap();
+        process.freeze();
+        drop(process);
+        assert!(!server.exists(), "a frozen server can be killed");
     }
 
     #[test]
