@@ -2,6 +2,8 @@
 //!
 //! What can go wrong on the log, named by what the caller should do next.
 
+use std::path::PathBuf;
+
 use neonhub_schemas::record::TopicPartition;
 
 /// Cloneable, because one failed disk write answers every commit of its group.
@@ -30,6 +32,12 @@ pub enum LogError {
     /// Report it; the records after can be read from `offset + 1`.
     #[error("damaged record at {topic_partition}@{offset}: {detail}")]
     Damaged { topic_partition: TopicPartition, offset: u64, detail: &'static str },
+    /// Restore the folder from a copy: what was durable is not there any more.
+    #[error("the log's file {file} is damaged at byte {offset}: {detail}", file = file.display())]
+    DamagedFile { file: PathBuf, offset: u64, detail: String },
+    /// Look at the folder and its disk.
+    #[error("the log in {folder} cannot be opened: {detail}", folder = folder.display())]
+    OpenFailed { folder: PathBuf, detail: String },
     /// Open the log with the partitions it was created with, or start with a new folder.
     #[error("topic {topic} was created with {stored} partitions, but {asked} are asked for")]
     PartitionCountChanged { topic: &'static str, stored: u32, asked: u32 },

@@ -10,7 +10,8 @@
 //! | `reader`, `tail`, `time_index` | reading, from memory where it is recent |
 //! | `groups`, `membership` | who reads what, and whose commits count |
 //! | `retention`, `compaction`, `maintenance` | forgetting, in small steps, when the caller says so |
-//! | `store`, `store_fjall`, `torn_journal`, `store_memory`, `keys`, `encoding`, `recovery` | how it is kept |
+//! | `store`, `store_fjall`, `store_memory`, `keys`, `encoding`, `recovery` | how it is kept |
+//! | `integrity`, `torn_journal` | damage noticed before opening; a commit torn by a power failure dropped |
 //!
 //! **Durability.** A commit is answered, and shown to readers, after its fsync. If the disk is nearly full, commits are
 //! refused with [`LogError::DiskFull`] before anything is written, and the log stays usable. If a write or an fsync
@@ -25,6 +26,7 @@ mod compaction;
 mod encoding;
 mod error;
 mod groups;
+mod integrity;
 mod keys;
 mod maintenance;
 mod membership;
@@ -106,6 +108,9 @@ impl Log {
     /// [`FjallStore`] and hand it to [`Log::over`].
     pub fn open(folder: &Path, options: LogOptions) -> Result<Self, LogError> {
         let store = FjallStore::open(folder, &options)?;
+        if store.dropped_torn_commit() {
+            tracing::warn!(folder = %folder.display(), "dropped a last commit torn by a power failure");
+        }
         Self::over(Arc::new(store), options, CommitMode::Grouped)
     }
 

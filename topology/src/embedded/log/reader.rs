@@ -89,19 +89,26 @@ fn read_store(
 ) -> Result<(), LogError> {
     let place = partition.place;
     let mut damaged = None;
-    shared.store.scan(Space::Records(place), &from.to_be_bytes(), &end.to_be_bytes(), &mut |key, value| {
-        let offset = keys::offset_of(key).unwrap_or(from);
-        match encoding::decode(place, offset, &value) {
-            Ok(record) if collected.has_room_for(&record) => {
-                collected.add(record);
-                ControlFlow::Continue(())
+    let mut next = from;
+    let scanned =
+        shared.store.scan(Space::Records(place), &from.to_be_bytes(), &end.to_be_bytes(), &mut |key, value| {
+            let offset = keys::offset_of(key).unwrap_or(from);
+            next = offset + 1;
+            match encoding::decode(place, offset, &value) {
+                Ok(record) if collected.has_room_for(&record) => {
+                    collected.add(record);
+                    ControlFlow::Continue(())
+                }
+                Ok(_) => ControlFlow::Break(()),
+                Err(detail) => {
+                    damaged = Some(LogError::Damaged { topic_partition: place, offset, detail });
+                    ControlFlow::Break(())
+                }
             }
-            Ok(_) => ControlFlow::Break(()),
-            Err(detail) => {
-                damaged = Some(LogError::Damaged { topic_partition: place, offset, detail });
-                ControlFlow::Break(())
-            }
-        }
+        });
+    scanned.map_err(|error| match LogError::from(error) {
+        LogError::ReadFailed { detail } => LogError::ReadFailed { detail: format!("{place} from {next} on: {detail}") },
+        other => other,
     })?;
     match damaged {
         // The records before the damage are good: hand them out; the next read starts at the damage and reports it.

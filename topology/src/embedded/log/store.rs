@@ -4,6 +4,7 @@
 //! log on disk and its twin in memory differ.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use neonhub_schemas::record::TopicPartition;
@@ -67,6 +68,11 @@ pub enum StoreError {
     WriteFailed(String),
     #[error("read failed: {0}")]
     ReadFailed(String),
+    /// Only when opening: what was durable is not there any more. Nothing is changed.
+    #[error("{file} is damaged at byte {offset}: {detail}", file = file.display())]
+    Damaged { file: PathBuf, offset: u64, detail: String },
+    #[error("{folder} cannot be opened: {detail}", folder = folder.display())]
+    OpenFailed { folder: PathBuf, detail: String },
 }
 
 impl From<StoreError> for LogError {
@@ -75,6 +81,8 @@ impl From<StoreError> for LogError {
             StoreError::Full { free_bytes } => Self::DiskFull { free_bytes },
             StoreError::WriteFailed(detail) => Self::ReopenNeeded { detail },
             StoreError::ReadFailed(detail) => Self::ReadFailed { detail },
+            StoreError::Damaged { file, offset, detail } => Self::DamagedFile { file, offset, detail },
+            StoreError::OpenFailed { folder, detail } => Self::OpenFailed { folder, detail },
         }
     }
 }

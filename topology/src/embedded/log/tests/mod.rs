@@ -2,6 +2,7 @@
 
 mod atomicity;
 mod crash;
+mod damage;
 mod faults;
 mod forgetting;
 mod membership;
