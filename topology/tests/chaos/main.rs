@@ -8,6 +8,8 @@
 #[allow(dead_code, reason = "shared with tests/it, which uses more of it")]
 mod client;
 #[cfg(test)]
+mod damaged_files;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod plan;
@@ -36,4 +38,9 @@ fn embedded() {
 #[test]
 fn kafka() {
     run::run(stack::Backbone::Kafka);
+}
+
+#[test]
+fn damaged_files() {
+    damaged_files::run();
 }

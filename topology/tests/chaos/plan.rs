@@ -65,6 +65,10 @@ impl Dice {
         usize::try_from(self.next() % end.max(1) as u64).unwrap_or(0)
     }
 
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).take(length).collect()
+    }
+
     pub fn pick<Item: Copy>(&mut self, list: &[Item]) -> Item {
         list[self.below(list.len())]
     }
