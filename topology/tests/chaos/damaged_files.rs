@@ -50,7 +50,7 @@ pub fn run() {
     let files: Vec<Vec<PathBuf>> = files.into_values().collect();
     let mut dice = Dice::new(plan.seed);
     let mut table: BTreeMap<(String, Damage, Verdict), (u32, String)> = BTreeMap::new();
-    for trial in 0..if plan.is_long() { 2_000 } else { 150 } {
+    for trial in 0..if plan.is_long() { 1_000 } else { 60 } {
         let of_kind = &files[trial % files.len()];
         let file = &of_kind[dice.below(of_kind.len())];
         let damage = dice.pick(&[Damage::BitTurned, Damage::CutShort]);

@@ -10,6 +10,8 @@ mod client;
 #[cfg(test)]
 mod damaged_files;
 #[cfg(test)]
+mod disk_full;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod plan;
@@ -43,4 +45,9 @@ fn kafka() {
 #[test]
 fn damaged_files() {
     damaged_files::run();
+}
+
+#[test]
+fn disk_full() {
+    disk_full::run();
 }

@@ -324,6 +324,7 @@ fn environment(scratch: &ScratchFolder, ports: &Ports, options: &Options) -> Vec
         ("NEONHUB_BOOTSTRAP_API_KEY", API_KEY.to_owned()),
         ("NEONHUB_WORKSPACE_TIMEZONE", options.timezone.unwrap_or("UTC").to_owned()),
     ];
+    settings.retain(|(name, _)| options.settings.iter().all(|(chosen, _)| chosen != name));
     settings.extend(options.settings.iter().cloned());
     settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
