@@ -83,7 +83,7 @@ fn assert_says_full(client: &Client, stack: &Stack) {
     let answer = client.try_post("/v1/campaigns/events", event).unwrap();
     assert_eq!(answer.status, 503, "{}", answer.body);
     assert!(answer.body.contains("send the same events again"), "{}", answer.body);
-    assert!(stack.log_lines_with("the disk is full") > 0);
+    assert!(stack.log_lines_with(&["the disk is full"]) > 0);
 }
 
 /// A file system in memory.

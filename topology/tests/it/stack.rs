@@ -199,10 +199,11 @@ impl Stack {
         self.scratch.path().join("neonhub.log")
     }
 
-    /// How many lines of the log have this text.
+    /// How many lines of the log have all of these texts.
     #[allow(dead_code, reason = "used by tests/chaos only")]
-    pub fn log_lines_with(&self, text: &str) -> usize {
-        std::fs::read_to_string(self.log()).unwrap_or_default().lines().filter(|line| line.contains(text)).count()
+    pub fn log_lines_with(&self, texts: &[&str]) -> usize {
+        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+        log.lines().filter(|line| texts.iter().all(|text| line.contains(text))).count()
     }
 
     pub fn wait_for(&mut self, role: Role) {

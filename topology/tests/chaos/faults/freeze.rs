@@ -25,17 +25,18 @@ fn zombie(scene: &mut Scene, length: Duration) -> Inflicted {
     scene.stack.spawn(Role::SecondProcessors);
     scene.stack.wait_for(Role::SecondProcessors);
     scene.let_pass(Duration::from_secs(3));
-    let begun_again = scene.stack.log_lines_with(BEGUN_AGAIN);
+    let fenced = scene.stack.log_lines_with(&FENCED);
     scene.stack.freeze(Role::Processors);
     scene.let_pass(length);
     scene.stack.thaw(Role::Processors);
     let inflicted_until = Inflicted::until_now("");
     scene.wait_until_lag_is_zero();
-    let begun_again = scene.stack.log_lines_with(BEGUN_AGAIN) - begun_again;
+    let fenced = scene.stack.log_lines_with(&FENCED) - fenced;
+    assert!(fenced > 0, "the zombie was not fenced");
     scene.stack.terminate(Role::SecondProcessors).unwrap();
-    let detail = format!("processors for {} s, {begun_again} zombies fenced", length.as_secs());
+    let detail = format!("processors for {} s, {fenced} workers fenced", length.as_secs());
     Inflicted { detail, ..inflicted_until }
 }
 
 /// What a worker says that was fenced.
-const BEGUN_AGAIN: &str = "worker begins again from what is committed";
+const FENCED: [&str; 2] = ["worker begins again from what is committed", "fenced: "];
