@@ -58,7 +58,9 @@ const fn deleted(retention: Duration) -> Cleanup {
     Cleanup::Delete { retention }
 }
 
-const COMPACTED: Cleanup = Cleanup::Compact { min_lag: HOUR };
+/// For so long compacted topics keep everything, tombstones included.
+pub const COMPACTION_LAG: Duration = HOUR;
+const COMPACTED: Cleanup = Cleanup::Compact { min_lag: COMPACTION_LAG };
 
 /// The table, in the order of [`Topic`]'s variants.
 pub const TOPICS: [TopicSpec; 13] = {

@@ -96,8 +96,12 @@ impl Table {
             ("", _) | (_, "") => None,
             (least, greatest) => Some((decimal(least)?, decimal(greatest)?)),
         };
-        let aggregate =
-            Aggregate { count: row.total_count, sum: decimal(&row.total_sum)?, range, ..Aggregate::default() };
+        let aggregate = Aggregate {
+            count: row.total_count,
+            sum: decimal(&row.total_sum)?,
+            range: range.map(Box::new),
+            ..Aggregate::default()
+        };
         self.add(&row.metric_name, row.bucket, &row.group_values, &aggregate, row.all_final != 0, row.final_until)
     }
 

@@ -3,6 +3,8 @@
 //! A [`Worker`] owns one source, the tasks of its partitions and one committer. It takes its ports and its clock as
 //! arguments and is stepped from outside: a thread in production, the simulation's scheduler in tests.
 
+mod local_state;
+mod memory_states;
 mod outputs;
 mod ports;
 mod stage;
@@ -11,8 +13,12 @@ mod worker;
 
 pub mod kafka;
 
+pub use local_state::{LocalState, Marker};
+pub use memory_states::MemoryStates;
 pub use outputs::Outputs;
-pub use ports::{CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent};
+pub use ports::{
+    Change, CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent, StateStore, StateStores,
+};
 pub use stage::{Restore, Stage};
 pub use telemetry::EngineMetrics;
 pub use worker::{OBSERVE_MS, Progress, Worker, WorkerConfig};

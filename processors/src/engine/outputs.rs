@@ -3,6 +3,8 @@
 use neonhub_schemas::dead_letter::DeadLetter;
 use neonhub_schemas::record::{NewRecord, Record};
 
+use super::EngineError;
+
 /// Collected by the stage, committed by the worker.
 #[derive(Debug, Default)]
 pub struct Outputs {
@@ -11,6 +13,8 @@ pub struct Outputs {
     pub late: u64,
     pub dead_letters: u64,
     pub capped: u64,
+    /// The stage could not go on: nothing of this may be committed.
+    pub failure: Option<EngineError>,
 }
 
 impl Outputs {
@@ -19,6 +23,11 @@ impl Outputs {
         self.late += other.late;
         self.dead_letters += other.dead_letters;
         self.capped += other.capped;
+    }
+
+    /// Says that the stage cannot go on; the first reason counts.
+    pub fn fail(&mut self, error: EngineError) {
+        self.failure.get_or_insert(error);
     }
 
     /// Sets a record aside that cannot be processed; its partition goes on.

@@ -104,9 +104,48 @@ pub trait LogReader: Send {
     ) -> Result<(), EngineError>;
 }
 
+/// One change of a local store: a key, and its value or its removal.
+pub type Change = (Vec<u8>, Option<Vec<u8>>);
+
+/// Ordered bytes on a local disk: a copy of state that the log can rebuild at any time.
+pub trait StateStore: Send {
+    /// # Errors
+    /// The disk fails.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError>;
+
+    /// Hands over the entries in `[from, to)` by their keys, until `each` answers `false`.
+    ///
+    /// # Errors
+    /// The disk fails.
+    fn scan(&self, from: &[u8], to: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), EngineError>;
+
+    /// All changes or none.
+    ///
+    /// # Errors
+    /// The disk fails, or another has opened the store since.
+    fn write(&mut self, changes: Vec<Change>) -> Result<(), EngineError>;
+
+    /// Forgets everything.
+    ///
+    /// # Errors
+    /// The disk fails, or another has opened the store since.
+    fn clear(&mut self) -> Result<(), EngineError>;
+}
+
+/// The local stores of a process.
+pub trait StateStores: Send {
+    /// The store of a stage's partition. Who opened it before can write to it no more.
+    ///
+    /// # Errors
+    /// The disk fails.
+    fn open(&mut self, stage: &'static str, partition: TopicPartition) -> Result<Box<dyn StateStore>, EngineError>;
+}
+
 /// What one worker needs.
 pub struct Ports {
     pub source: Box<dyn Source>,
     pub committer: Box<dyn Committer>,
     pub reader: Box<dyn LogReader>,
+    /// Without it state stays in memory and is rebuilt from the log at every start.
+    pub states: Option<Box<dyn StateStores>>,
 }

@@ -3,7 +3,7 @@
 use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
 
-use super::Outputs;
+use super::{EngineError, LocalState, Marker, Outputs};
 
 /// A part of the log to be read before a task may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +32,29 @@ pub trait Stage: Send {
 
     fn observe_global(&mut self, _record: &Record) {}
 
-    /// A task for a partition whose committed offset is this.
-    fn open(&self, partition: TopicPartition, committed: Option<&CommittedOffset>) -> Self::Task;
+    /// Whether its tasks keep a local state.
+    fn has_local_state(&self) -> bool {
+        false
+    }
 
+    /// A task for a partition whose committed offset is this. A local state holds what the restore plan would have brought
+    /// up to its marker, or nothing.
+    ///
+    /// # Errors
+    /// The local state cannot be read.
+    fn open(
+        &self,
+        partition: TopicPartition,
+        committed: Option<&CommittedOffset>,
+        local: Option<LocalState>,
+    ) -> Result<Self::Task, EngineError>;
+
+    /// What is to be read before the task may run; of what is read whole, what the local state holds is left out.
     fn restore_plan(&self, partition: TopicPartition, committed: Option<&CommittedOffset>) -> Vec<Restore>;
 
-    fn restore(&self, task: &mut Self::Task, record: &Record);
+    /// # Errors
+    /// The local state cannot be read or written.
+    fn restore(&self, task: &mut Self::Task, record: &Record) -> Result<(), EngineError>;
 
     fn process(&self, task: &mut Self::Task, record: &Record, now_ms: i64, out: &mut Outputs);
 
@@ -58,6 +75,20 @@ pub trait Stage: Send {
         now_ms: i64,
         out: &mut Outputs,
     ) -> Option<CommittedOffset>;
+
+    /// Whether what the last [`Stage::prepare_commit`] put out leaves the task as its outputs have it, so that it may be saved
+    /// once they are committed.
+    fn may_save(&self, _task: &Self::Task) -> bool {
+        false
+    }
+
+    /// Saves the task's state, true at this marker, after its outputs were committed.
+    ///
+    /// # Errors
+    /// The local state cannot be written.
+    fn save(&self, _task: &mut Self::Task, _marker: &Marker) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     /// How far event time has come in the task's input, in milliseconds since the Unix epoch; for the gauge.
     fn watermark_ms(&self, _task: &Self::Task) -> Option<i64> {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
 
-use super::ports::{CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent};
+use super::local_state::{LocalState, Marker};
+use super::ports::{CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent, StateStores};
 use super::stage::{Restore, Stage};
 use super::{Clock, EngineMetrics, Outputs};
 
@@ -57,6 +58,7 @@ pub struct Worker<S: Stage> {
     source: Box<dyn Source>,
     committer: Box<dyn Committer>,
     reader: Box<dyn LogReader>,
+    states: Option<Box<dyn StateStores>>,
     clock: Clock,
     config: WorkerConfig,
     metrics: EngineMetrics,
@@ -84,13 +86,14 @@ impl<S: Stage> Worker<S> {
         config: WorkerConfig,
         metrics: EngineMetrics,
     ) -> Result<Self, EngineError> {
-        let Ports { source, committer, reader } = ports;
+        let Ports { source, committer, reader, states } = ports;
         let globals = stage.globals().into_iter().map(|topic| (TopicPartition { topic, partition: 0 }, 0)).collect();
         let mut worker = Self {
             stage,
             source,
             committer,
             reader,
+            states,
             clock,
             config,
             metrics,
@@ -179,6 +182,9 @@ impl<S: Stage> Worker<S> {
                 continue;
             }
             self.stage.process(&mut open.task, record, now_ms, &mut open.outputs);
+            if let Some(error) = open.outputs.failure.take() {
+                return Err(error);
+            }
             open.expected_offset = record.offset + 1;
             open.next_offset = Some(record.offset + 1);
             open.dirty = true;
@@ -195,18 +201,28 @@ impl<S: Stage> Worker<S> {
         let now_ms = (self.clock)();
         let mut unit = CommitUnit::default();
         let mut counted = Outputs::default();
+        let mut markers = Vec::new();
         for (partition, open) in &mut self.tasks {
             if !open.dirty && !self.stage.is_due(&open.task, now_ms) {
                 continue;
             }
             let mut outputs = std::mem::take(&mut open.outputs);
             let committed = self.stage.prepare_commit(&mut open.task, open.next_offset, now_ms, &mut outputs);
+            if let Some(error) = outputs.failure.take() {
+                return Err(error);
+            }
             let has_moved = committed.is_some();
             if let Some(committed) = committed {
                 open.committed = committed;
             }
-            if has_moved || !outputs.records.is_empty() {
+            let may_save = self.stage.may_save(&open.task);
+            if has_moved || !outputs.records.is_empty() || may_save {
                 unit.offsets.push((*partition, open.committed.clone()));
+                if may_save {
+                    let plan = self.stage.restore_plan(*partition, Some(&open.committed));
+                    let committed = open.committed.offset;
+                    markers.push((*partition, Marker::before_commit(&mut *self.reader, &plan, committed, now_ms)?));
+                }
             }
             open.dirty = false;
             unit.records.append(&mut outputs.records);
@@ -233,7 +249,19 @@ impl<S: Stage> Worker<S> {
         self.metrics.late.with_label_values(&labels).inc_by(counted.late);
         self.metrics.dead_letters.with_label_values(&labels).inc_by(counted.dead_letters);
         self.metrics.capped.with_label_values(&labels).inc_by(counted.capped);
+        for (partition, marker) in markers {
+            if let Some(open) = self.tasks.get_mut(&partition) {
+                self.stage.save(&mut open.task, &marker)?;
+            }
+        }
         Ok(())
+    }
+
+    /// Entries and bytes of state in memory, of all partitions.
+    #[must_use]
+    pub fn state_size(&self) -> (usize, usize) {
+        let sizes = self.tasks.values().map(|open| self.stage.state_size(&open.task));
+        sizes.fold((0, 0), |(entries, bytes), (more, more_bytes)| (entries + more, bytes + more_bytes))
     }
 
     fn observe(&mut self) {
@@ -260,12 +288,22 @@ impl<S: Stage> Worker<S> {
         let committed = self.source.committed(partitions)?;
         for (partition, committed) in partitions.iter().zip(&committed) {
             let timer = self.metrics.restore_seconds.with_label_values(&[self.stage.name()]).start_timer();
-            let mut task = self.stage.open(*partition, committed.as_ref());
-            for part in self.stage.restore_plan(*partition, committed.as_ref()) {
-                let (place, from, to) = self.restore_bounds(part)?;
+            let plan = self.stage.restore_plan(*partition, committed.as_ref());
+            let local = self.open_local(*partition, &plan, committed.as_ref())?;
+            let parts = plan.into_iter().map(|part| self.restore_bounds(part, local.as_ref()));
+            let parts: Vec<(TopicPartition, u64, u64)> = parts.collect::<Result<_, _>>()?;
+            let mut task = self.stage.open(*partition, committed.as_ref(), local)?;
+            let (mut restored, mut outcome) = (0_u64, Ok(()));
+            for (place, from, to) in parts {
                 let stage = &self.stage;
-                self.reader.read(place, from, to, &mut |record| stage.restore(&mut task, &record))?;
+                self.reader.read(place, from, to, &mut |record| {
+                    if outcome.is_ok() {
+                        restored += 1;
+                        outcome = stage.restore(&mut task, &record);
+                    }
+                })?;
             }
+            outcome?;
             let seconds = timer.stop_and_record();
             let (start, end) = self.reader.bounds(*partition)?;
             let committed = committed.clone().unwrap_or(CommittedOffset { offset: start, metadata: String::new() });
@@ -275,7 +313,7 @@ impl<S: Stage> Worker<S> {
                 return Err(EngineError::Fatal(detail));
             }
             let (stage, offset) = (self.stage.name(), committed.offset);
-            tracing::info!(stage, %partition, offset, start, end, seconds, "partition opened");
+            tracing::info!(stage, %partition, offset, start, end, restored, seconds, "partition opened");
             let open = OpenTask {
                 task,
                 next_offset: None,
@@ -289,11 +327,27 @@ impl<S: Stage> Worker<S> {
         self.source.resume(partitions)
     }
 
-    fn restore_bounds(&mut self, part: Restore) -> Result<(TopicPartition, u64, u64), EngineError> {
+    fn open_local(
+        &mut self,
+        partition: TopicPartition,
+        plan: &[Restore],
+        committed: Option<&CommittedOffset>,
+    ) -> Result<Option<LocalState>, EngineError> {
+        let Some(states) = self.states.as_mut().filter(|_| self.stage.has_local_state()) else { return Ok(None) };
+        let store = states.open(self.stage.name(), partition)?;
+        LocalState::open(store, &mut *self.reader, plan, committed, (self.clock)()).map(Some)
+    }
+
+    fn restore_bounds(
+        &mut self,
+        part: Restore,
+        local: Option<&LocalState>,
+    ) -> Result<(TopicPartition, u64, u64), EngineError> {
         match part {
             Restore::Whole(place) => {
                 let (start, end) = self.reader.bounds(place)?;
-                Ok((place, start, end))
+                let held_to = local.and_then(|local| local.restore_from(place)).unwrap_or(start);
+                Ok((place, held_to.max(start), end))
             }
             Restore::Since(place, timestamp_ms) => {
                 let (start, end) = self.reader.bounds(place)?;

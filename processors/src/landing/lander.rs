@@ -63,7 +63,7 @@ impl Landing {
         config: LandingConfig,
         metrics: EngineMetrics,
     ) -> Self {
-        let Ports { source, committer, reader } = ports;
+        let Ports { source, committer, reader, states: _ } = ports;
         Self {
             source,
             committer,

@@ -15,12 +15,13 @@ use neonhub_schemas::control::UpstreamWatermarks;
 use neonhub_schemas::event::Source;
 use neonhub_schemas::record::{CommittedOffset, Headers, NewRecord, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
-use neonhub_schemas::window::{Calendar, CalendarError, Epoch, Grain, Partial, WindowUpsert};
+use neonhub_schemas::window::{Calendar, CalendarError, Grain, Partial, WindowUpsert, parse_window_key};
 
 use super::merge_windows::SWEEP_MS;
-use super::table::{LiveWindow, WindowId, WindowTable};
+use super::table::{LiveWindow, Mark, WindowId};
 use super::watermark::Watermarks;
-use crate::engine::{Outputs, Restore, Stage};
+use super::windows::Windows;
+use crate::engine::{EngineError, LocalState, Marker, Outputs, Restore, Stage};
 
 #[derive(Clone, Debug)]
 pub struct MergeConfig {
@@ -33,10 +34,14 @@ pub struct MergeConfig {
     pub max_keys: u32,
     /// How often windows of a grain go out at most; finals go at once.
     pub cadence: [Duration; 6],
-    /// How long after its end, in event time, a window stays in memory.
+    /// How long after its end, in event time, a window lives.
     pub grace: [Duration; 6],
-    /// How long after its last delta, in processing time, a window stays in memory.
+    /// How long after its last delta, in processing time, a window lives.
     pub residence: Duration,
+    /// Bytes of windows and keys that each partition keeps in memory; the others wait on the local disk, where there is one.
+    pub memory_per_partition: usize,
+    /// How often the local state is brought up to date.
+    pub save_interval: Duration,
 }
 
 impl Default for MergeConfig {
@@ -50,6 +55,8 @@ impl Default for MergeConfig {
             cadence: seconds([0, 1, 1, 5, 5, 5]),
             grace: seconds([600, 1_800, 7_200, 21_600, 86_400, 86_400]),
             residence: Duration::from_secs(60),
+            memory_per_partition: 128 << 20,
+            save_interval: Duration::from_secs(10),
         }
     }
 }
@@ -67,19 +74,31 @@ pub struct MergeTask {
     pub(super) committed_offset: Option<u64>,
     /// The newest delta that any restored window holds: what comes up to here may be a replay.
     pub(super) restored_to: Option<u64>,
-    pub(super) table: WindowTable,
+    /// The newest delta that any window holds.
+    pub(super) newest_applied: Option<u64>,
+    pub(super) windows: Windows,
     pub(super) watermarks: Watermarks,
     pub(super) calendars: HashMap<String, Calendar>,
     pub(super) default_calendar: Calendar,
-    /// Windows that wait for the watermark, by source and end.
-    pub(super) waiting: BTreeMap<(Source, i64, WindowId), ()>,
     /// Windows with deltas that no upsert holds, by grain.
     pub(super) dirty: [Vec<WindowId>; 6],
     pub(super) flushed_at_ms: [i64; 6],
     /// Final, and not said yet.
     pub(super) became_final: Vec<WindowId>,
+    /// There are more of them in the local state.
+    pub(super) has_more_finals: bool,
     pub(super) swept_at_ms: i64,
-    pub(super) by_record_key: HashMap<Bytes, (WindowId, Epoch)>,
+    saved_at_ms: i64,
+    /// What was prepared last leaves no window dirty.
+    may_save: bool,
+    /// Outputs went with the commit of the last save: its marker lies before them.
+    marker_is_behind: bool,
+}
+
+impl MergeTask {
+    pub(super) fn has_applied(&mut self, offset: u64) {
+        self.newest_applied = self.newest_applied.max(Some(offset));
+    }
 }
 
 impl MetricsMerge {
@@ -93,6 +112,22 @@ impl MetricsMerge {
             .map(|(workspace, zone)| Ok((workspace.clone(), Calendar::new(zone)?)))
             .collect::<Result<_, CalendarError>>()?;
         Ok(Self { config, calendars, default_calendar })
+    }
+}
+
+impl MetricsMerge {
+    /// The first delta that some window has not put out.
+    fn replay_from(task: &MergeTask, position: u64) -> u64 {
+        let table = &task.windows.table;
+        let unflushed = task.dirty.iter().flatten().filter_map(|id| table.get(*id)?.dirty_since.get()).min();
+        unflushed.unwrap_or(position).min(position)
+    }
+
+    /// Everything is put out for it, whatever the cadence: what is saved has to be what the upserts say.
+    fn is_save_due(&self, task: &MergeTask, now_ms: i64) -> bool {
+        let interval_ms = i64::try_from(self.config.save_interval.as_millis()).unwrap_or(i64::MAX);
+        let has_anything = !task.windows.is_saved() || task.marker_is_behind;
+        task.windows.is_over_budget() || has_anything && now_ms.saturating_sub(task.saved_at_ms).abs() >= interval_ms
     }
 }
 
@@ -111,22 +146,41 @@ impl Stage for MetricsMerge {
         vec![Topic::MetricsWindows, Topic::MetricsChangelog, Topic::EventsRejected]
     }
 
-    fn open(&self, place: TopicPartition, committed: Option<&CommittedOffset>) -> MergeTask {
-        MergeTask {
+    fn has_local_state(&self) -> bool {
+        true
+    }
+
+    fn open(
+        &self,
+        place: TopicPartition,
+        committed: Option<&CommittedOffset>,
+        local: Option<LocalState>,
+    ) -> Result<MergeTask, EngineError> {
+        let windows = Windows::new(local, self.config.memory_per_partition);
+        let mut watermarks = Watermarks::new(self.config.partitions);
+        let meta = windows.meta()?;
+        if let Some(meta) = &meta {
+            watermarks.restore(&meta.upstreams()?);
+        }
+        let restored_to = meta.and_then(|meta| meta.newest_applied);
+        Ok(MergeTask {
             partition: place.partition,
             committed_offset: committed.map(|committed| committed.offset),
-            restored_to: None,
-            table: WindowTable::default(),
-            watermarks: Watermarks::new(self.config.partitions),
+            restored_to,
+            newest_applied: restored_to,
+            windows,
+            watermarks,
             calendars: self.calendars.clone(),
             default_calendar: self.default_calendar.clone(),
-            waiting: BTreeMap::new(),
             dirty: Default::default(),
             flushed_at_ms: [i64::MIN / 2; 6],
             became_final: Vec::new(),
+            has_more_finals: false,
             swept_at_ms: 0,
-            by_record_key: HashMap::new(),
-        }
+            saved_at_ms: i64::MIN / 2,
+            may_save: false,
+            marker_is_behind: false,
+        })
     }
 
     fn restore_plan(&self, place: TopicPartition, _committed: Option<&CommittedOffset>) -> Vec<Restore> {
@@ -134,62 +188,52 @@ impl Stage for MetricsMerge {
         vec![own(Topic::MetricsWindows), own(Topic::MetricsChangelog)]
     }
 
-    fn restore(&self, task: &mut MergeTask, record: &Record) {
+    fn restore(&self, task: &mut MergeTask, record: &Record) -> Result<(), EngineError> {
         if record.topic == Topic::MetricsChangelog {
             let saved =
                 record.value.as_ref().and_then(|value| serde_json::from_slice::<UpstreamWatermarks>(value).ok());
             saved.into_iter().for_each(|saved| task.watermarks.restore(&saved));
-            return;
+            return Ok(());
         }
         let Some(value) = &record.value else {
-            if let Some((id, epoch)) = task.by_record_key.remove(&record.key)
-                && task.table.get_mut(id).is_some_and(|live| live.epoch == epoch)
-                && let Some(live) = task.table.remove(id)
-            {
-                for source in Source::ALL {
-                    task.waiting.remove(&(source, live.end_s, id));
-                }
+            let Some((key, grain, start_s, epoch)) = parse_window_key(&record.key) else { return Ok(()) };
+            let known = task.windows.find(&key, grain, start_s)?;
+            let is_it = |window: &LiveWindow| window.epoch == epoch.offset;
+            if let Some(id) = known.filter(|id| task.windows.table.get(*id).is_some_and(is_it)) {
+                task.windows.remove(id);
             }
-            return;
+            return Ok(());
         };
-        let Ok(upsert) = serde_json::from_slice::<WindowUpsert>(value) else { return };
-        let Ok(aggregate) = upsert.state.to_aggregate() else { return };
-        let source = upsert.source;
-        let id =
-            WindowId { key: task.table.intern(&upsert.key, source), grain: upsert.grain, start_s: upsert.window_start };
-        task.by_record_key.insert(Bytes::copy_from_slice(&record.key), (id, upsert.epoch));
+        let Ok(upsert) = serde_json::from_slice::<WindowUpsert>(value) else { return Ok(()) };
+        let Ok(aggregate) = upsert.state.to_aggregate() else { return Ok(()) };
         task.restored_to = task.restored_to.max(Some(upsert.as_of));
+        task.has_applied(upsert.as_of);
         let live = LiveWindow {
             aggregate,
-            end_s: upsert.window_end,
-            epoch: upsert.epoch,
-            revision: upsert.revision,
-            is_final: upsert.r#final,
+            epoch: upsert.epoch.offset,
             last_applied: upsert.as_of,
-            restored_as_of: Some(upsert.as_of),
-            dirty_since: None,
+            restored_as_of: Mark::at(upsert.as_of),
             touched_at_ms: upsert.updated_at,
+            revision: u32::try_from(upsert.revision).unwrap_or(u32::MAX),
+            length_s: u32::try_from(upsert.window_end - upsert.window_start).unwrap_or(u32::MAX),
+            is_final: upsert.r#final,
+            ..LiveWindow::default()
         };
-        if live.is_final {
-            task.waiting.remove(&(source, live.end_s, id));
-        } else {
-            task.waiting.insert((source, live.end_s, id), ());
-        }
-        task.table.insert(id, live);
+        task.windows.restore(&upsert.key, upsert.source, upsert.grain, upsert.window_start, live)
     }
 
     fn process(&self, task: &mut MergeTask, record: &Record, now_ms: i64, out: &mut Outputs) {
-        task.by_record_key = HashMap::new();
         let Some(value) = &record.value else { return };
         let partial = match serde_json::from_slice::<Partial>(value) {
             Ok(partial) => partial,
             Err(error) => return out.reject(record, self.name(), "undecodable", error),
         };
         self.apply(task, record, &partial, now_ms, out);
+        task.has_applied(record.offset);
         // A watermark in a record with deltas is said again after all deltas of its commit; only that one counts.
         if partial.key.is_none() {
             task.watermarks.observe(&partial.upstream);
-            Self::finalize(task);
+            Self::finalize(task, out);
         }
     }
 
@@ -197,7 +241,9 @@ impl Stage for MetricsMerge {
         // Grains without a cadence, and finals, go with the commit of the records that changed them.
         let waits = |grain: &Grain| !self.config.cadence[*grain as usize].is_zero();
         Grain::ALL.into_iter().filter(waits).any(|grain| self.is_flush_due(task, grain, now_ms))
-            || !task.table.is_empty() && now_ms.saturating_sub(task.swept_at_ms).abs() >= SWEEP_MS
+            || !task.windows.is_empty() && now_ms.saturating_sub(task.swept_at_ms).abs() >= SWEEP_MS
+            || task.has_more_finals
+            || self.is_save_due(task, now_ms)
     }
 
     fn prepare_commit(
@@ -207,12 +253,20 @@ impl Stage for MetricsMerge {
         now_ms: i64,
         out: &mut Outputs,
     ) -> Option<CommittedOffset> {
-        self.flush(task, now_ms, out);
+        task.may_save = false;
+        if task.has_more_finals {
+            Self::finalize(task, out);
+        }
+        let mut is_save_due = self.is_save_due(task, now_ms);
+        self.flush(task, is_save_due, now_ms, out);
         let position = next_offset.or(task.committed_offset)?;
-        let table = &mut task.table;
-        let unflushed = task.dirty.iter().flatten().filter_map(|id| table.get_mut(*id)?.dirty_since).min();
-        let replay_from = unflushed.unwrap_or(position).min(position);
-        self.evict(task, replay_from, now_ms, out);
+        self.evict(task, Self::replay_from(task, position), now_ms, out);
+        // What is to be forgotten takes room, too, until it is saved.
+        if !is_save_due && task.windows.is_over_budget() {
+            is_save_due = true;
+            self.flush(task, true, now_ms, out);
+        }
+        let replay_from = Self::replay_from(task, position);
         if let Some(saved) = task.watermarks.take_changed() {
             out.records.push(NewRecord {
                 topic: Topic::MetricsChangelog,
@@ -222,6 +276,10 @@ impl Stage for MetricsMerge {
                 headers: Headers::new().with(header::SCHEMA, Bytes::from_static(b"1")),
                 timestamp_ms: now_ms,
             });
+        }
+        task.may_save = is_save_due;
+        if task.may_save {
+            task.marker_is_behind = !out.records.is_empty();
         }
         if task.committed_offset == Some(replay_from) {
             return None;
@@ -235,6 +293,16 @@ impl Stage for MetricsMerge {
     }
 
     fn state_size(&self, task: &MergeTask) -> (usize, usize) {
-        (task.table.len(), task.table.heap_size())
+        (task.windows.len(), task.windows.heap_size())
+    }
+
+    fn may_save(&self, task: &MergeTask) -> bool {
+        task.may_save
+    }
+
+    fn save(&self, task: &mut MergeTask, marker: &Marker) -> Result<(), EngineError> {
+        task.may_save = false;
+        task.saved_at_ms = marker.saved_at_ms();
+        task.windows.save(&task.watermarks.upstreams(), task.newest_applied, marker)
     }
 }

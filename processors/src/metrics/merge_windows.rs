@@ -15,9 +15,11 @@ use neonhub_schemas::window::{
 };
 
 use super::merge::{MergeTask, MetricsMerge};
-use super::table::{LiveWindow, WindowId, metric_hash};
+use super::stored::StoredWindow;
+use super::table::{LiveWindow, Mark, WindowId};
 use super::watermark::Watermarks;
-use crate::engine::Outputs;
+use super::windows::BATCH;
+use crate::engine::{EngineError, Outputs};
 
 /// How often windows are looked over for eviction.
 pub(super) const SWEEP_MS: i64 = 10_000;
@@ -43,7 +45,6 @@ impl MetricsMerge {
         out: &mut Outputs,
     ) {
         let (Some(key), Some(source)) = (&partial.key, Watermarks::source_of(&partial.upstream)) else { return };
-        let metric = metric_hash(key);
         for delta in &partial.deltas {
             let gained = match delta.state.to_aggregate() {
                 Ok(gained) => gained,
@@ -57,11 +58,12 @@ impl MetricsMerge {
                 if grain == Grain::Minute && is_late {
                     out.late += gained.count;
                 }
-                let place = Place { grain, window, source, metric, is_late, offset: record.offset, now_ms };
+                let place = Place { grain, window, source, is_late, offset: record.offset, now_ms };
                 let capped = self.apply_to_window(task, key, &gained, &place);
                 match capped {
                     Ok(capped) => out.capped += u64::from(capped),
-                    Err(error) => return out.reject(record, "metrics.merge", "overflow", error),
+                    Err(Trouble::Overflow(error)) => return out.reject(record, "metrics.merge", "overflow", error),
+                    Err(Trouble::Local(error)) => return out.fail(error),
                 }
             }
         }
@@ -74,87 +76,68 @@ impl MetricsMerge {
         key: &MetricKey,
         gained: &Aggregate,
         place: &Place,
-    ) -> Result<bool, Overflow> {
+    ) -> Result<bool, Trouble> {
         let Place { grain, window, .. } = *place;
-        let window_of = |key| WindowId { key, grain, start_s: window.start_s };
-        let own = task.table.find(key).map(window_of).filter(|id| task.table.get_mut(*id).is_some());
+        let windows = &mut task.windows;
+        let own = windows.find(key, grain, window.start_s)?;
         let may_be_capped = own.is_none() && !key.dimensions.is_empty() && !key.is_other();
         if may_be_capped && task.restored_to.is_some_and(|restored_to| place.offset <= restored_to) {
             // A replay: the windows that filled the cap may be gone by now, but what `__other__` holds it holds.
-            let other = task.table.find(&key.other()).map(window_of).and_then(|id| task.table.get_mut(id));
-            if other.is_some_and(|other| other.restored_as_of.is_some_and(|as_of| place.offset <= as_of)) {
+            let other = windows.find(&key.other(), grain, window.start_s)?;
+            let held_to = other.and_then(|id| windows.table.get(id)?.restored_as_of.get());
+            if held_to.is_some_and(|as_of| place.offset <= as_of) {
                 return Ok(false);
             }
         }
-        let capped = may_be_capped
-            && task.table.keys_in_window(place.metric, grain, window.start_s) >= self.keys_per_partition();
+        let capped = may_be_capped && windows.keys_in_window(key, grain, window.start_s)? >= self.keys_per_partition();
         let id = match own {
             Some(id) => id,
-            None if capped => window_of(task.table.intern(&key.other(), place.source)),
-            None => window_of(task.table.intern(key, place.source)),
-        };
-        if task.table.get_mut(id).is_none() {
-            let epoch = Epoch { partition: task.partition, offset: place.offset };
-            let opened = LiveWindow {
-                aggregate: Aggregate::default(),
-                end_s: window.end_s,
-                epoch,
-                revision: 0,
-                is_final: place.is_late,
-                last_applied: place.offset,
-                restored_as_of: None,
-                dirty_since: None,
-                touched_at_ms: place.now_ms,
-            };
-            task.table.insert(id, opened);
-            if !place.is_late {
-                task.waiting.insert((place.source, window.end_s, id), ());
+            None => {
+                let other = key.other();
+                let key = if capped { &other } else { key };
+                let known = if capped { windows.find(key, grain, window.start_s)? } else { None };
+                known.unwrap_or_else(|| windows.open(key, place.source, grain, window.start_s, place.opened_window()))
             }
-        }
-        let Some(live) = task.table.get_mut(id) else { return Ok(capped) };
-        if live.restored_as_of.is_some_and(|as_of| place.offset <= as_of) {
+        };
+        let Some(live) = windows.table.get_mut(id) else { return Ok(capped) };
+        if live.restored_as_of.get().is_some_and(|as_of| place.offset <= as_of) {
             return Ok(false);
         }
-        live.aggregate.merge(gained)?;
+        windows.table.merge(id, gained)?;
+        let Some(live) = windows.table.get_mut(id) else { return Ok(capped) };
         live.last_applied = place.offset;
         live.touched_at_ms = place.now_ms;
-        if live.dirty_since.is_none() {
-            live.dirty_since = Some(place.offset);
+        if live.dirty_since.get().is_none() {
+            live.dirty_since = Mark::at(place.offset);
             task.dirty[grain as usize].push(id);
         }
         Ok(capped)
     }
 
     /// Windows whose end the watermark has passed become final.
-    pub(super) fn finalize(task: &mut MergeTask) {
+    pub(super) fn finalize(task: &mut MergeTask, out: &mut Outputs) {
+        task.has_more_finals = false;
         for source in Source::ALL {
             let Some(watermark_ms) = task.watermarks.current_ms(source) else { continue };
-            let watermark_s = watermark_ms.div_euclid(1_000);
-            loop {
-                let next = task.waiting.range((source, i64::MIN, LEAST)..).next().map(|(place, ())| *place);
-                let Some((next_source, end_s, id)) = next else { break };
-                if next_source != source || end_s > watermark_s {
-                    break;
+            match task.windows.finalize(source, watermark_ms.div_euclid(1_000)) {
+                Ok((finals, has_more)) => {
+                    task.became_final.extend(finals);
+                    task.has_more_finals |= has_more;
                 }
-                task.waiting.remove(&(source, end_s, id));
-                if let Some(live) = task.table.get_mut(id)
-                    && !live.is_final
-                {
-                    live.is_final = true;
-                    task.became_final.push(id);
-                }
+                Err(error) => return out.fail(error),
             }
         }
     }
 
-    pub(super) fn flush(&self, task: &mut MergeTask, now_ms: i64, out: &mut Outputs) {
+    /// Puts out what is due, or everything.
+    pub(super) fn flush(&self, task: &mut MergeTask, everything: bool, now_ms: i64, out: &mut Outputs) {
         let mut due = std::mem::take(&mut task.became_final);
         // The windows of one time go out together: a replay relies on it where keys are capped.
         let became_final: BTreeSet<(Grain, i64)> = due.iter().map(|id| (id.grain, id.start_s)).collect();
         let beside_them = |id: &&WindowId| became_final.contains(&(id.grain, id.start_s));
         due.extend(task.dirty.iter().flatten().filter(beside_them));
         for grain in Grain::ALL {
-            if self.is_flush_due(task, grain, now_ms) {
+            if everything || self.is_flush_due(task, grain, now_ms) {
                 task.flushed_at_ms[grain as usize] = now_ms;
                 due.append(&mut task.dirty[grain as usize]);
             }
@@ -162,28 +145,29 @@ impl MetricsMerge {
         due.sort_unstable();
         due.dedup();
         for id in due {
-            let zone = self.zone_of(task, id);
-            let Some((key, source)) = task.table.key(id.key).map(|(key, source)| (key.clone(), source)) else {
-                continue;
-            };
-            let Some(live) = task.table.get_mut(id) else { continue };
+            let Some((key, source)) = task.windows.table.key(id.key) else { continue };
+            let zone = self.zone_of(&key, id.grain);
+            let Some(live) = task.windows.table.get_mut(id) else { continue };
             live.revision += 1;
-            live.dirty_since = None;
-            out.records.push(upsert_record(task.partition, upsert_of(&key, source, &zone, id, live, now_ms)));
+            live.dirty_since = Mark::NONE;
+            out.records
+                .push(upsert_record(task.partition, upsert_of(key, source, zone, task.partition, id, live, now_ms)));
+            task.windows.changed(id);
         }
         // Finals went out of turn; what they held is clean now.
         for grain in Grain::ALL {
-            let table = &mut task.table;
-            task.dirty[grain as usize].retain(|id| table.get_mut(*id).is_some_and(|live| live.dirty_since.is_some()));
+            let table = &task.windows.table;
+            let is_dirty = |id: &WindowId| table.get(*id).is_some_and(|live| live.dirty_since.get().is_some());
+            task.dirty[grain as usize].retain(is_dirty);
         }
     }
 
-    fn zone_of(&self, task: &MergeTask, id: WindowId) -> String {
-        if !id.grain.is_zoned() {
-            return "UTC".to_owned();
+    fn zone_of(&self, key: &MetricKey, grain: Grain) -> &str {
+        if grain.is_zoned() {
+            self.calendars.get(&key.workspace).unwrap_or(&self.default_calendar).name()
+        } else {
+            "UTC"
         }
-        let workspace = task.table.key(id.key).map_or("", |(key, _)| key.workspace.as_str());
-        self.calendars.get(workspace).unwrap_or(&self.default_calendar).name().to_owned()
     }
 
     /// Forgets windows that are final, put out, past their grace, and no longer touched. Their deltas lie below
@@ -194,26 +178,88 @@ impl MetricsMerge {
         }
         task.swept_at_ms = now_ms;
         let residence_ms = i64::try_from(self.config.residence.as_millis()).unwrap_or(i64::MAX);
+        let is_untouched = |touched_at_ms: i64| now_ms.saturating_sub(touched_at_ms) >= residence_ms;
         let mut over: Vec<WindowId> = Vec::new();
-        for (id, live) in task.table.iter() {
-            let source = task.table.key(id.key).map_or(Source::Behavior, |(_, source)| source);
-            let grace_s = i64::try_from(self.config.grace[id.grain as usize].as_secs()).unwrap_or(i64::MAX);
-            let watermark_ms = task.watermarks.current_ms(source);
-            let past = watermark_ms.is_some_and(|watermark_ms| watermark_ms >= (live.end_s + grace_s) * 1_000);
-            let untouched = now_ms.saturating_sub(live.touched_at_ms) >= residence_ms;
-            if past && untouched && live.is_final && live.dirty_since.is_none() && live.last_applied < replay_from {
-                over.push(*id);
+        for (id, live) in task.windows.table.iter() {
+            let source = task.windows.table.source(id.key).unwrap_or(Source::Behavior);
+            let end_s = id.start_s + i64::from(live.length_s);
+            let past = self.evicted_until(task, source, id.grain).is_some_and(|until_s| end_s <= until_s);
+            let is_clean = live.dirty_since.get().is_none() && live.last_applied < replay_from;
+            if past && is_untouched(live.touched_at_ms) && live.is_final && is_clean {
+                over.push(id);
             }
         }
         over.sort_unstable();
         for id in over {
-            let zone = self.zone_of(task, id);
-            let Some(key) = task.table.key(id.key).map(|(key, _)| key.clone()) else { continue };
-            if let Some(live) = task.table.remove(id) {
-                let key = window_key(&key, id.grain, &zone, id.start_s, live.epoch);
-                out.records.push(window_record(task.partition, key, None, now_ms));
+            let Some((key, _)) = task.windows.table.key(id.key) else { continue };
+            if let Some(live) = task.windows.remove(id) {
+                out.records.push(self.tombstone(task.partition, &key, id.grain, id.start_s, live.epoch, now_ms));
             }
         }
+        let is_over = |stored: &StoredWindow| is_untouched(stored.touched_at_ms) && stored.last_applied < replay_from;
+        if let Err(error) = self.evict_from_local_state(task, is_over, now_ms, out) {
+            out.fail(error);
+        }
+    }
+
+    fn evict_from_local_state(
+        &self,
+        task: &mut MergeTask,
+        is_over: impl Fn(&StoredWindow) -> bool,
+        now_ms: i64,
+        out: &mut Outputs,
+    ) -> Result<(), EngineError> {
+        for (grain, source) in Grain::ALL.into_iter().flat_map(|grain| Source::ALL.map(|source| (grain, source))) {
+            let Some(until_s) = self.evicted_until(task, source, grain) else { continue };
+            let over = task.windows.finals_in_local_state(grain, source, until_s, &is_over)?;
+            if over.len() >= BATCH {
+                // There may be more: at the next commit.
+                task.swept_at_ms = now_ms - SWEEP_MS;
+            }
+            for stored in over {
+                task.windows.remove_stored(&stored);
+                let (key, start_s) = (&stored.key, stored.start_s);
+                out.records.push(self.tombstone(task.partition, key, grain, start_s, stored.epoch, now_ms));
+            }
+        }
+        Ok(())
+    }
+
+    /// Windows that ended by then are past their grace.
+    fn evicted_until(&self, task: &MergeTask, source: Source, grain: Grain) -> Option<i64> {
+        let grace_s = i64::try_from(self.config.grace[grain as usize].as_secs()).unwrap_or(i64::MAX);
+        Some(task.watermarks.current_ms(source)?.div_euclid(1_000).saturating_sub(grace_s))
+    }
+
+    fn tombstone(
+        &self,
+        partition: u32,
+        key: &MetricKey,
+        grain: Grain,
+        start_s: i64,
+        epoch: u64,
+        now_ms: i64,
+    ) -> NewRecord {
+        let epoch = Epoch { partition, offset: epoch };
+        window_record(partition, window_key(key, grain, self.zone_of(key, grain), start_s, epoch), None, now_ms)
+    }
+}
+
+/// Why a delta cannot be added.
+enum Trouble {
+    Overflow(Overflow),
+    Local(EngineError),
+}
+
+impl From<Overflow> for Trouble {
+    fn from(overflow: Overflow) -> Self {
+        Self::Overflow(overflow)
+    }
+}
+
+impl From<EngineError> for Trouble {
+    fn from(error: EngineError) -> Self {
+        Self::Local(error)
     }
 }
 
@@ -223,31 +269,42 @@ struct Place {
     grain: Grain,
     window: Window,
     source: Source,
-    metric: u64,
     is_late: bool,
     offset: u64,
     now_ms: i64,
 }
 
-const LEAST: WindowId = WindowId { key: 0, grain: Grain::Minute, start_s: i64::MIN };
+impl Place {
+    fn opened_window(&self) -> LiveWindow {
+        LiveWindow {
+            epoch: self.offset,
+            last_applied: self.offset,
+            touched_at_ms: self.now_ms,
+            length_s: u32::try_from(self.window.end_s - self.window.start_s).unwrap_or(u32::MAX),
+            is_final: self.is_late,
+            ..LiveWindow::default()
+        }
+    }
+}
 
 fn upsert_of(
-    key: &MetricKey,
+    key: MetricKey,
     source: Source,
     zone: &str,
+    partition: u32,
     id: WindowId,
     live: &LiveWindow,
     now_ms: i64,
 ) -> WindowUpsert {
     WindowUpsert {
-        key: key.clone(),
+        key,
         source,
         grain: id.grain,
         zone: zone.to_owned(),
         window_start: id.start_s,
-        window_end: live.end_s,
-        epoch: live.epoch,
-        revision: live.revision,
+        window_end: id.start_s + i64::from(live.length_s),
+        epoch: Epoch { partition, offset: live.epoch },
+        revision: u64::from(live.revision),
         r#final: live.is_final,
         state: WindowState::of(&live.aggregate),
         as_of: live.last_applied,

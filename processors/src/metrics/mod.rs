@@ -1,4 +1,4 @@
-//! Pure: no I/O, no clock, no async.
+//! Pure: no I/O but through the local state, no clock, no async.
 //!
 //! Metric windows in two stages, so that hot keys and scaling are no problem: [`MetricsPartial`] combines the events of any
 //! partition by metric key and minute; [`MetricsMerge`] owns each window, adds the deltas up in every grain, and puts
@@ -6,11 +6,14 @@
 
 mod definitions;
 mod deltas;
+mod keys;
 mod merge;
 mod merge_windows;
 mod partial;
+mod stored;
 mod table;
 mod watermark;
+mod windows;
 
 pub use merge::{MergeConfig, MergeTask, MetricsMerge};
 pub use partial::{MetricsPartial, PartialConfig, PartialTask};

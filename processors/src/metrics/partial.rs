@@ -14,7 +14,7 @@ use neonhub_schemas::window::{Partial, PartialHeader};
 
 use super::definitions::Definitions;
 use super::deltas::Deltas;
-use crate::engine::{Outputs, Restore, Stage};
+use crate::engine::{EngineError, LocalState, Outputs, Restore, Stage};
 
 #[derive(Clone, Copy, Debug)]
 pub struct PartialConfig {
@@ -199,9 +199,14 @@ impl Stage for MetricsPartial {
         self.definitions.observe(record);
     }
 
-    fn open(&self, place: TopicPartition, committed: Option<&CommittedOffset>) -> PartialTask {
+    fn open(
+        &self,
+        place: TopicPartition,
+        committed: Option<&CommittedOffset>,
+        _local: Option<LocalState>,
+    ) -> Result<PartialTask, EngineError> {
         let (idle, newest_event_ms) = committed.and_then(remembered).unwrap_or_default();
-        PartialTask {
+        Ok(PartialTask {
             place,
             programs: Vec::new(),
             program_of: hashbrown::HashMap::new(),
@@ -213,20 +218,20 @@ impl Stage for MetricsPartial {
             said: None,
             said_at_ms: i64::MIN,
             next_offset: committed.map_or(0, |committed| committed.offset),
-        }
+        })
     }
 
     fn restore_plan(&self, _place: TopicPartition, _committed: Option<&CommittedOffset>) -> Vec<Restore> {
         vec![Restore::Whole(TopicPartition { topic: Topic::MetricsActivations, partition: 0 })]
     }
 
-    fn restore(&self, task: &mut PartialTask, record: &Record) {
+    fn restore(&self, task: &mut PartialTask, record: &Record) -> Result<(), EngineError> {
         let Some(activation) = record.value.as_ref().and_then(|value| serde_json::from_slice::<Activation>(value).ok())
         else {
-            return;
+            return Ok(());
         };
         if activation.partition != task.place.partition || activation.source.events_topic() != task.place.topic {
-            return;
+            return Ok(());
         }
         let place = (activation.workspace.clone(), activation.metric.clone(), activation.series);
         if activation.until_offset.is_some() {
@@ -234,6 +239,7 @@ impl Stage for MetricsPartial {
         } else {
             task.active.insert(place, activation);
         }
+        Ok(())
     }
 
     fn process(&self, task: &mut PartialTask, record: &Record, now_ms: i64, out: &mut Outputs) {

@@ -65,18 +65,20 @@ impl Watermarks {
 
     /// What the changelog keeps, when something changed since it was last asked.
     pub fn take_changed(&mut self) -> Option<UpstreamWatermarks> {
-        std::mem::take(&mut self.changed).then(|| UpstreamWatermarks {
-            upstreams: self
-                .upstreams
-                .iter()
-                .map(|((source, partition), (watermark_ms, idle))| PartialHeader {
-                    topic: source.events_topic().name().to_owned(),
-                    partition: *partition,
-                    watermark_ms: *watermark_ms,
-                    idle: *idle,
-                })
-                .collect(),
-        })
+        std::mem::take(&mut self.changed).then(|| self.upstreams())
+    }
+
+    /// How far each upstream partition has come.
+    #[must_use]
+    pub fn upstreams(&self) -> UpstreamWatermarks {
+        let header =
+            |((source, partition), (watermark_ms, idle)): (&(Source, u32), &(Option<i64>, bool))| PartialHeader {
+                topic: source.events_topic().name().to_owned(),
+                partition: *partition,
+                watermark_ms: *watermark_ms,
+                idle: *idle,
+            };
+        UpstreamWatermarks { upstreams: self.upstreams.iter().map(header).collect() }
     }
 
     pub fn restore(&mut self, saved: &UpstreamWatermarks) {

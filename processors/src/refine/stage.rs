@@ -14,7 +14,7 @@ use super::enrichment::Enricher;
 use super::identity::{Identities, link_record};
 use super::seen::SeenSet;
 use super::session::{Place, Sessions};
-use crate::engine::{Outputs, Restore, Stage};
+use crate::engine::{EngineError, LocalState, Outputs, Restore, Stage};
 
 #[derive(Clone, Copy, Debug)]
 pub struct RefineConfig {
@@ -87,8 +87,13 @@ impl Stage for Refine {
         outputs
     }
 
-    fn open(&self, partition: TopicPartition, committed: Option<&CommittedOffset>) -> RefineTask {
-        RefineTask {
+    fn open(
+        &self,
+        partition: TopicPartition,
+        committed: Option<&CommittedOffset>,
+        _local: Option<LocalState>,
+    ) -> Result<RefineTask, EngineError> {
+        Ok(RefineTask {
             partition: partition.partition,
             source: Source::of_topic(partition.topic).unwrap_or(Source::Behavior),
             seen: SeenSet::new(self.dedup_ms()),
@@ -98,7 +103,7 @@ impl Stage for Refine {
             last_received_ms: committed.and_then(last_received),
             at_end_since_ms: None,
             said_idle: false,
-        }
+        })
     }
 
     fn restore_plan(&self, partition: TopicPartition, committed: Option<&CommittedOffset>) -> Vec<Restore> {
@@ -113,13 +118,13 @@ impl Stage for Refine {
         plan
     }
 
-    fn restore(&self, task: &mut RefineTask, record: &Record) {
+    fn restore(&self, task: &mut RefineTask, record: &Record) -> Result<(), EngineError> {
         if record.topic == Topic::RefineChangelog {
             let link = record.value.as_ref().and_then(|value| serde_json::from_slice::<IdentityLink>(value).ok());
             link.into_iter().for_each(|link| task.identities.restore(link));
-            return;
+            return Ok(());
         }
-        let Some(message_id) = record.headers.get(header::MESSAGE_ID) else { return };
+        let Some(message_id) = record.headers.get(header::MESSAGE_ID) else { return Ok(()) };
         task.seen.insert(SeenSet::hash(&record.key, message_id), record.timestamp_ms);
         let session = record.headers.get(header::SESSION).and_then(|bytes| std::str::from_utf8(bytes).ok());
         if let Some((id, event_ms)) = session.and_then(|text| text.rsplit_once('@'))
@@ -127,6 +132,7 @@ impl Stage for Refine {
         {
             task.sessions.restore(&record.key, id, event_ms, record.timestamp_ms);
         }
+        Ok(())
     }
 
     fn process(&self, task: &mut RefineTask, record: &Record, _now_ms: i64, out: &mut Outputs) {
@@ -272,7 +278,7 @@ mod tests {
     #[test]
     fn each_message_comes_out_once_also_after_a_restore_from_the_output() {
         let stage = Refine::new(RefineConfig::default());
-        let mut task = stage.open(place(), None);
+        let mut task = stage.open(place(), None, None).unwrap();
         let mut out = Outputs::default();
         stage.process(&mut task, &record(0, TRACK), 0, &mut out);
         stage.process(&mut task, &record(1, TRACK), 0, &mut out);
@@ -285,8 +291,8 @@ mod tests {
 
         let plan = stage.restore_plan(place(), Some(&committed));
         assert_eq!(plan.len(), 2);
-        let mut restored = stage.open(place(), Some(&committed));
-        written.iter().for_each(|record| stage.restore(&mut restored, record));
+        let mut restored = stage.open(place(), Some(&committed), None).unwrap();
+        written.iter().for_each(|record| stage.restore(&mut restored, record).unwrap());
         let mut out = Outputs::default();
         stage.process(&mut restored, &record(2, TRACK), 0, &mut out);
         assert_eq!((out.duplicates, out.records.len()), (1, 0));
@@ -308,7 +314,7 @@ mod tests {
     #[test]
     fn poison_goes_to_dead_letters_and_the_partition_goes_on() {
         let stage = Refine::new(RefineConfig::default());
-        let mut task = stage.open(place(), None);
+        let mut task = stage.open(place(), None, None).unwrap();
         let mut out = Outputs::default();
         let mut poison = record(0, TRACK);
         poison.value = Some(Bytes::from_static(b"{\xff"));
@@ -321,7 +327,7 @@ mod tests {
     #[test]
     fn idle_is_said_once_and_only_at_the_end() {
         let stage = Refine::new(RefineConfig::default());
-        let mut task = stage.open(place(), None);
+        let mut task = stage.open(place(), None, None).unwrap();
         assert!(!stage.is_due(&task, 10_000));
         stage.at_end(&mut task, 10_000);
         assert!(!stage.is_due(&task, 10_400));

@@ -20,7 +20,7 @@ pub struct Bench<S: Stage> {
 impl<S: Stage> Bench<S> {
     pub fn new(stage: S, topic: Topic) -> Self {
         let place = TopicPartition { topic, partition: 0 };
-        let task = stage.open(place, None);
+        let task = stage.open(place, None, None).unwrap();
         Self {
             stage,
             task,
@@ -70,12 +70,12 @@ impl<S: Stage> Bench<S> {
 
     /// A crash right after a commit: the state is rebuilt from what is committed, and the input is read again from there.
     pub fn restart(&mut self, now_ms: i64) {
-        self.task = self.stage.open(self.place, self.committed.as_ref());
+        self.task = self.stage.open(self.place, self.committed.as_ref(), None).unwrap();
         self.position = None;
         for part in self.stage.restore_plan(self.place, self.committed.as_ref()) {
             let (Restore::Whole(place) | Restore::Since(place, _)) = part;
             for record in self.outputs.iter().filter(|record| record.topic == place.topic) {
-                self.stage.restore(&mut self.task, record);
+                self.stage.restore(&mut self.task, record).unwrap();
             }
         }
         let from = self.committed.as_ref().map_or(0, |committed| committed.offset);

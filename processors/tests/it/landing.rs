@@ -162,6 +162,7 @@ fn landing(log: &Log, table: &Table, now: &Arc<AtomicI64>) -> Landing {
         source: Box::new(Reader { log: log.clone(), next: None, assigned: false }),
         committer: Box::new(log.clone()),
         reader: Box::new(NoReader),
+        states: None,
     };
     let config = LandingConfig { max_rows: 4, ..LandingConfig::default() };
     let metrics = EngineMetrics::register(&prometheus::Registry::new()).unwrap();

@@ -21,8 +21,8 @@ pub enum Sample {
 pub struct Aggregate {
     pub count: u64,
     pub sum: Micros,
-    /// Least and greatest number seen.
-    pub range: Option<(Micros, Micros)>,
+    /// Least and greatest number seen; most windows only count.
+    pub range: Option<Box<(Micros, Micros)>>,
     pub distinct: Option<Box<HyperLogLog>>,
     pub distribution: Option<Box<DdSketch>>,
 }
@@ -56,8 +56,8 @@ impl Aggregate {
     pub fn merge(&mut self, other: &Self) -> Result<(), Overflow> {
         self.sum = self.sum.checked_add(other.sum).ok_or(Overflow)?;
         self.count += other.count;
-        if let Some((least, greatest)) = other.range {
-            self.widen(least, greatest);
+        if let Some(range) = &other.range {
+            self.widen(range.0, range.1);
         }
         if let Some(theirs) = &other.distinct {
             self.distinct.get_or_insert_default().merge(theirs);
@@ -69,26 +69,27 @@ impl Aggregate {
     }
 
     fn widen(&mut self, least: Micros, greatest: Micros) {
-        self.range = Some(match self.range {
-            None => (least, greatest),
-            Some((low, high)) => (low.min(least), high.max(greatest)),
-        });
+        match &mut self.range {
+            None => self.range = Some(Box::new((least, greatest))),
+            Some(range) => **range = (range.0.min(least), range.1.max(greatest)),
+        }
     }
 
     #[must_use]
     pub fn min(&self) -> Option<Micros> {
-        self.range.map(|(least, _)| least)
+        self.range.as_ref().map(|range| range.0)
     }
 
     #[must_use]
     pub fn max(&self) -> Option<Micros> {
-        self.range.map(|(_, greatest)| greatest)
+        self.range.as_ref().map(|range| range.1)
     }
 
     /// Bytes held, for the memory gauge.
     #[must_use]
     pub fn heap_size(&self) -> usize {
-        self.distinct.as_ref().map_or(0, |sketch| sketch.heap_size() + size_of::<HyperLogLog>())
+        self.range.as_ref().map_or(0, |_| size_of::<(Micros, Micros)>())
+            + self.distinct.as_ref().map_or(0, |sketch| sketch.heap_size() + size_of::<HyperLogLog>())
             + self.distribution.as_ref().map_or(0, |sketch| sketch.heap_size() + size_of::<DdSketch>())
     }
 }

@@ -4,8 +4,10 @@
 
 mod aggregate;
 mod calendar;
+mod key;
 mod record;
 
 pub use aggregate::{Aggregate, Overflow, Sample};
 pub use calendar::{Calendar, CalendarError, Grain, Window};
-pub use record::{Delta, Epoch, Partial, PartialHeader, WindowState, WindowUpsert, window_key};
+pub use key::{parse_window_key, window_key};
+pub use record::{Delta, Epoch, Partial, PartialHeader, WindowState, WindowUpsert};

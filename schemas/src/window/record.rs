@@ -63,7 +63,7 @@ impl WindowState {
         Ok(Aggregate {
             count: self.count,
             sum: self.sum,
-            range: self.min.zip(self.max),
+            range: self.min.zip(self.max).map(Box::new),
             distinct: if distinct.is_empty() { None } else { Some(Box::new(HyperLogLog::from_bytes(&distinct)?)) },
             distribution: if distribution.is_empty() {
                 None
@@ -177,12 +177,6 @@ pub struct WindowUpsert {
     pub updated_at: i64,
 }
 
-/// The record key on `metrics.windows`.
-#[must_use]
-pub fn window_key(key: &MetricKey, grain: Grain, zone: &str, start_s: i64, epoch: Epoch) -> String {
-    format!("{}|{}|{zone}|{start_s}|{epoch}", key.to_text(), grain.as_str())
-}
-
 /// Unix seconds as RFC 3339 text.
 mod minute_text {
     use serde::{Deserialize, Deserializer, Serializer};
@@ -215,7 +209,7 @@ mod tests {
             dimensions: [("country".to_owned(), "de".to_owned())].into(),
         };
         let upsert = WindowUpsert {
-            key: key.clone(),
+            key,
             source: Source::Behavior,
             grain: Grain::Hour,
             zone: "Asia/Kathmandu".into(),
@@ -240,7 +234,5 @@ mod tests {
         let back: WindowUpsert = serde_json::from_str(&json).unwrap();
         assert_eq!(back, upsert);
         assert_eq!(back.state.to_aggregate().unwrap(), aggregate);
-        let text = window_key(&key, Grain::Hour, "UTC", 60, upsert.epoch);
-        assert_eq!(text, r#"acme|orders|3|{"country":"de"}|hour|UTC|60|2-77"#);
     }
 }

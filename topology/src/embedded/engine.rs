@@ -34,6 +34,7 @@ pub fn ports(log: &Log, group: &str, slot: &str, topics: &[Topic]) -> Ports {
         }),
         committer: Box::new(LogCommitter { log: log.clone(), membership, generation }),
         reader: Box::new(EmbeddedReader { log: log.clone() }),
+        states: None,
     }
 }
 

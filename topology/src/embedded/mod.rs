@@ -6,4 +6,5 @@ pub mod feed;
 pub mod log;
 pub mod olap;
 pub mod sink;
+pub mod state;
 pub mod store;

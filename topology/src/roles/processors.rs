@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use super::Stop;
 use crate::clients::{self, Backbone};
 use crate::clock;
+use crate::embedded::state::FjallStates;
 use crate::settings::Settings;
 
 /// Which processors a process runs.
@@ -50,7 +51,11 @@ struct Shared {
     health: Health,
     stop: Stop,
     clock: Clock,
+    states: FjallStates,
 }
+
+/// Blocks of local state in memory, for each stage that keeps one.
+const STATE_CACHE_BYTES: u64 = 32 << 20;
 
 impl Processors {
     /// Starts the threads; an empty `only` means all.
@@ -66,6 +71,10 @@ impl Processors {
             health: Health::default(),
             stop: stop.clone(),
             clock: clock::wall(),
+            states: FjallStates::new(
+                settings.data_dir.join("state").join(&settings.backbone.instance),
+                STATE_CACHE_BYTES,
+            ),
         });
         let wanted = |processor| only.is_empty() || only.contains(&processor);
         let mut threads = Vec::new();
@@ -165,6 +174,7 @@ fn merge_config(settings: &Settings) -> MergeConfig {
         partitions: settings.backbone.partitions,
         default_zone: settings.access.timezone.clone(),
         max_keys: settings.processing.max_keys,
+        memory_per_partition: settings.processing.state_memory_bytes / settings.backbone.partitions.max(1) as usize,
         ..MergeConfig::default()
     }
 }
@@ -219,7 +229,8 @@ fn spawn(
 fn run_stage<S: Stage>(shared: &Shared, group: &str, slot: &str, stage: S) -> Result<(), EngineError> {
     let (inputs, outputs) = (stage.inputs(), stage.outputs());
     let scope = Scope { group, inputs: &inputs, outputs: &outputs };
-    let ports: Ports = shared.backbone.engine_ports(scope, slot)?;
+    let mut ports: Ports = shared.backbone.engine_ports(scope, slot)?;
+    ports.states = Some(Box::new(shared.states.clone()));
     let config =
         WorkerConfig { commit_interval: shared.settings.processing.commit_interval, ..WorkerConfig::default() };
     let mut worker = Worker::new(stage, ports, Arc::clone(&shared.clock), config, shared.metrics.clone())?;

@@ -135,6 +135,8 @@ pub struct ProcessingSettings {
     pub out_of_orderness: Duration,
     pub landing_linger: Duration,
     pub max_keys: u32,
+    /// Of metric windows in memory, over all partitions.
+    pub state_memory_bytes: usize,
     pub session_timeout: Duration,
 }
 
@@ -224,6 +226,7 @@ impl Settings {
                 out_of_orderness: Duration::from_secs(values.number("out_of_orderness_seconds", 0, 86_400)?),
                 landing_linger: Duration::from_millis(values.number("landing_linger_ms", 0, 60_000)?),
                 max_keys: values.number("max_metric_keys", 1, 10_000_000)?,
+                state_memory_bytes: values.number::<usize>("state_memory_mb", 1, 1_000_000)? << 20,
                 session_timeout: Duration::from_millis(values.number("session_timeout_ms", 6_000, 300_000)?),
             },
         };

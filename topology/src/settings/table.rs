@@ -21,7 +21,11 @@ const fn secret(name: &'static str, about: &'static str) -> Setting {
 
 pub const SETTINGS: &[Setting] = &[
     open("config", "neonhub.toml", "The settings file; read when it exists. Only in the environment."),
-    open("data_dir", "neonhub-data", "Folder of the embedded log, ClickHouse data and local store."),
+    open(
+        "data_dir",
+        "neonhub-data",
+        "Folder of the embedded log, ClickHouse data, local store and workers' local state.",
+    ),
     open("ingest_addr", "127.0.0.1:7001", "Where ingest listens."),
     open("api_addr", "127.0.0.1:7002", "Where the query API listens."),
     open("processors_addr", "127.0.0.1:7003", "Where processors answer health and metrics, with `run processors`."),
@@ -59,6 +63,11 @@ pub const SETTINGS: &[Setting] = &[
     open("out_of_orderness_seconds", "30", "How far behind the newest event time an event is not late yet."),
     open("landing_linger_ms", "400", "How long rows wait for others before they are inserted."),
     open("max_metric_keys", "10000", "Keys of a metric in one window; the rest is counted under __other__."),
+    open(
+        "state_memory_mb",
+        "512",
+        "MiB of metric windows in memory, all partitions; colder ones wait on the local disk.",
+    ),
     open("session_timeout_ms", "6000", "How long a Kafka group waits for a member that fell silent."),
     open("libchdb", "", "The file libchdb.so; empty: the one that set-up put into the cache."),
     open("cache_dir", "", "Where set-up puts what it fetches; empty: $XDG_CACHE_HOME/neonhub or ~/.cache/neonhub."),

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use neonhub_processors::engine::{CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent};
+use neonhub_processors::engine::{
+    Change, CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent, StateStore, StateStores,
+};
 use neonhub_schemas::record::{CommittedOffset, NewRecord, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
 use serde_json::Value;
@@ -70,10 +72,18 @@ breaks! {
     RowsNotStored,
     /// A post is answered with 200 before the log has it.
     AcknowledgedTooEarly,
+    /// The local state says that it holds more of its changelog than it does.
+    MarkerTooFar,
+    /// The local state is written in part, marker included.
+    StateTorn,
+    /// A local state that is of no use is not emptied.
+    StateNotCleared,
+    /// The local state loses what was left to it.
+    SpilledWindowsLost,
 }
 
 pub fn wrap(ports: Ports, log: &Log, faults: &SharedFaults) -> Ports {
-    let Ports { source, committer, reader } = ports;
+    let Ports { source, committer, reader, states } = ports;
     Ports {
         source: Box::new(BrokenSource { inner: source, faults: faults.clone() }),
         committer: Box::new(BrokenCommitter {
@@ -83,6 +93,62 @@ pub fn wrap(ports: Ports, log: &Log, faults: &SharedFaults) -> Ports {
             fastest: None,
         }),
         reader: Box::new(BrokenReader { inner: reader, faults: faults.clone() }),
+        states: states.map(|inner| Box::new(BrokenStates { inner, faults: faults.clone() }) as Box<dyn StateStores>),
+    }
+}
+
+struct BrokenStates {
+    inner: Box<dyn StateStores>,
+    faults: SharedFaults,
+}
+
+impl StateStores for BrokenStates {
+    fn open(&mut self, stage: &'static str, partition: TopicPartition) -> Result<Box<dyn StateStore>, EngineError> {
+        let inner = self.inner.open(stage, partition)?;
+        Ok(Box::new(BrokenState { inner, faults: self.faults.clone() }))
+    }
+}
+
+struct BrokenState {
+    inner: Box<dyn StateStore>,
+    faults: SharedFaults,
+}
+
+/// The key of the marker, and what keys of windows begin with.
+const MARKER: &[u8] = &[0];
+const WINDOW: u8 = 1;
+
+impl StateStore for BrokenState {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        let is_lost = key[0] == WINDOW && self.faults.lock().breaks(Break::SpilledWindowsLost, 100);
+        if is_lost { Ok(None) } else { self.inner.get(key) }
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), EngineError> {
+        self.inner.scan(from, to, each)
+    }
+
+    fn write(&mut self, mut changes: Vec<Change>) -> Result<(), EngineError> {
+        let (is_torn, is_too_far) = {
+            let faults = &mut *self.faults.lock();
+            (faults.breaks(Break::StateTorn, 200), faults.breaks(Break::MarkerTooFar, 200))
+        };
+        if is_torn {
+            let mut is_first = true;
+            changes.retain(|(key, _)| key == MARKER || std::mem::take(&mut is_first));
+        }
+        if is_too_far && let Some((_, Some(marker))) = changes.iter_mut().find(|(key, _)| key == MARKER) {
+            let mut json: Value = serde_json::from_slice(marker).unwrap_or_default();
+            let places = json["changelogs"].as_array_mut().into_iter().flatten();
+            places.for_each(|place| place[2] = Value::from(place[2].as_u64().unwrap_or_default() + 3));
+            *marker = json.to_string().into_bytes();
+        }
+        self.inner.write(changes)
+    }
+
+    fn clear(&mut self) -> Result<(), EngineError> {
+        let is_forgotten = self.faults.lock().breaks(Break::StateNotCleared, 1_000);
+        if is_forgotten { Ok(()) } else { self.inner.clear() }
     }
 }
 

@@ -116,7 +116,8 @@ fn users_are_those_of_an_untroubled_run(world: &World) -> Result<(), String> {
         Ok(event.user_id.map(Cow::into_owned))
     };
     for (partition, records) in &world.observer.raw_behavior {
-        let mut task = stage.open(TopicPartition { topic: Topic::RawBehavior, partition: *partition }, None);
+        let place = TopicPartition { topic: Topic::RawBehavior, partition: *partition };
+        let mut task = stage.open(place, None, None).map_err(|error| error.to_string())?;
         let mut out = Outputs::default();
         records.iter().for_each(|record| stage.process(&mut task, record, 0, &mut out));
         let of_partition = |record: &&Record| record.topic == Topic::EventsBehavior && record.partition == *partition;
@@ -322,7 +323,7 @@ fn aggregate_of(row: &WindowRow) -> Result<Aggregate, String> {
     Ok(Aggregate {
         count: row.count,
         sum: micros(row.sum),
-        range: row.min.map(micros).zip(row.max.map(micros)),
+        range: row.min.map(micros).zip(row.max.map(micros)).map(Box::new),
         distinct,
         distribution: None,
     })

@@ -5,7 +5,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use neonhub_processors::engine::{CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent};
+use neonhub_processors::engine::{
+    Change, CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent, StateStore, StateStores,
+};
 use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
 
 use super::breaks::Break;
@@ -93,7 +95,7 @@ pub fn lost() -> EngineError {
 }
 
 pub fn wrap(ports: Ports, faults: &SharedFaults) -> Ports {
-    let Ports { source, committer, reader } = ports;
+    let Ports { source, committer, reader, states } = ports;
     Ports {
         source: Box::new(UnsteadySource {
             inner: source,
@@ -104,6 +106,42 @@ pub fn wrap(ports: Ports, faults: &SharedFaults) -> Ports {
         }),
         committer: Box::new(UncertainCommitter { inner: committer, faults: faults.clone() }),
         reader: Box::new(UncertainReader { inner: reader, faults: faults.clone() }),
+        states: states.map(|inner| Box::new(UncertainStates { inner, faults: faults.clone() }) as Box<dyn StateStores>),
+    }
+}
+
+struct UncertainStates {
+    inner: Box<dyn StateStores>,
+    faults: SharedFaults,
+}
+
+impl StateStores for UncertainStates {
+    fn open(&mut self, stage: &'static str, partition: TopicPartition) -> Result<Box<dyn StateStore>, EngineError> {
+        let inner = self.faults.call(|| self.inner.open(stage, partition))?;
+        Ok(Box::new(UncertainState { inner, faults: self.faults.clone() }))
+    }
+}
+
+struct UncertainState {
+    inner: Box<dyn StateStore>,
+    faults: SharedFaults,
+}
+
+impl StateStore for UncertainState {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        self.faults.call(|| self.inner.get(key))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), EngineError> {
+        self.faults.call(|| self.inner.scan(from, to, each))
+    }
+
+    fn write(&mut self, changes: Vec<Change>) -> Result<(), EngineError> {
+        self.faults.call(|| self.inner.write(changes))
+    }
+
+    fn clear(&mut self) -> Result<(), EngineError> {
+        self.faults.call(|| self.inner.clear())
     }
 }
 

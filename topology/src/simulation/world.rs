@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::embedded::engine::ports;
 use crate::embedded::log::{CommitMode, Log, LogOptions, MemoryStore};
-use neonhub_processors::engine::{Clock, EngineError, EngineMetrics, Worker, WorkerConfig};
+use neonhub_processors::engine::{Clock, EngineError, EngineMetrics, MemoryStates, Worker, WorkerConfig};
 use neonhub_processors::landing::{LANDED_TOPICS, Landing, LandingConfig};
 use neonhub_processors::metrics::{MergeConfig, MetricsMerge, MetricsPartial, PartialConfig};
 use neonhub_processors::refine::{Refine, RefineConfig};
@@ -56,7 +56,8 @@ impl Role {
 enum Running {
     Refine(Box<Worker<Refine>>),
     Partial(Box<Worker<MetricsPartial>>),
-    Merge(Box<Worker<MetricsMerge>>),
+    /// With whether its last step committed.
+    Merge(Box<Worker<MetricsMerge>>, bool),
     Landing(Box<Landing>),
 }
 
@@ -65,7 +66,10 @@ impl Running {
         match self {
             Self::Refine(worker) => worker.step().map(drop),
             Self::Partial(worker) => worker.step().map(drop),
-            Self::Merge(worker) => worker.step().map(drop),
+            Self::Merge(worker, committed) => {
+                *committed = false;
+                worker.step().map(|progress| *committed = progress.committed)
+            }
             Self::Landing(landing) => landing.step().map(drop),
         }
     }
@@ -74,7 +78,7 @@ impl Running {
         match self {
             Self::Refine(worker) => worker.finish(),
             Self::Partial(worker) => worker.finish(),
-            Self::Merge(worker) => worker.finish(),
+            Self::Merge(worker, _) => worker.finish(),
             Self::Landing(_) => Ok(()),
         }
     }
@@ -103,6 +107,9 @@ pub struct Settings {
     worker: WorkerConfig,
     landing_rows: usize,
     landing_bytes: usize,
+    /// Of windows, in each partition; `None`: everything stays in memory, and nothing on a local disk.
+    memory_per_partition: Option<usize>,
+    save_interval: Duration,
 }
 
 impl Settings {
@@ -121,6 +128,8 @@ impl Settings {
             },
             landing_rows: *rng.pick(&[1, 7, 100_000]),
             landing_bytes: *rng.pick(&[2_000, 1 << 26]),
+            memory_per_partition: *rng.pick(&[None, Some(500), Some(3_000), Some(10_000), Some(1 << 26)]),
+            save_interval: Duration::from_millis(*rng.pick(&[0, 200, 10_000])),
         }
     }
 }
@@ -143,6 +152,8 @@ pub struct World {
     /// What happened, if anyone wants to know.
     trace: Option<Vec<String>>,
     slots: Vec<Slot>,
+    /// The local disks of the places where workers run.
+    disks: BTreeMap<String, MemoryStates>,
     /// Workers that were given up for dead and whose slots others have taken; they do not know it.
     zombies: Vec<Running>,
     metrics: EngineMetrics,
@@ -175,6 +186,7 @@ impl World {
             outbox: Vec::new(),
             trace: is_traced.then(Vec::new),
             slots: slots.collect(),
+            disks: BTreeMap::new(),
             zombies: Vec::new(),
             metrics: EngineMetrics::register(&Registry::new()).map_err(|error| error.to_string())?,
             rng,
@@ -326,6 +338,7 @@ impl World {
         }
         let Some(running) = &mut self.slots[index].running else { return Ok(()) };
         let outcome = running.step();
+        self.memory_is_bounded(index)?;
         let title = self.slots[index].title();
         match outcome {
             Ok(()) if self.faults.lock().rates.commits == 0 => {}
@@ -339,11 +352,26 @@ impl World {
         self.observer.look(&self.log, &self.traffic)
     }
 
+    /// After a commit the merge stage keeps no more in memory than it may.
+    fn memory_is_bounded(&self, index: usize) -> Result<(), String> {
+        let (Some(Running::Merge(worker, true)), Some(budget)) =
+            (&self.slots[index].running, self.settings.memory_per_partition)
+        else {
+            return Ok(());
+        };
+        let (windows, bytes) = worker.state_size();
+        let allowed = budget.saturating_mul(self.settings.partitions as usize);
+        if bytes > allowed {
+            return Err(format!("{windows} windows take {bytes} bytes of memory, and only {allowed} are allowed"));
+        }
+        Ok(())
+    }
+
     fn fatal(&self, error: &EngineError) -> Result<(), String> {
         if matches!(error, EngineError::Fatal(_)) { Err(error.to_string()) } else { Ok(()) }
     }
 
-    fn start(&self, index: usize) -> Result<Running, EngineError> {
+    fn start(&mut self, index: usize) -> Result<Running, EngineError> {
         let Slot { role, name, .. } = &self.slots[index];
         let topics: Vec<Topic> = match role {
             Role::Refine => Source::ALL.map(Source::raw_topic).to_vec(),
@@ -351,7 +379,10 @@ impl World {
             Role::Merge => vec![Topic::MetricsPartials],
             Role::Landing => LANDED_TOPICS.to_vec(),
         };
-        let ports = ports(&self.log, role.group(), name, &topics);
+        let mut ports = ports(&self.log, role.group(), name, &topics);
+        if self.settings.memory_per_partition.is_some() {
+            ports.states = Some(Box::new(self.disks.entry(name.clone()).or_default().clone()));
+        }
         let ports = breaks::wrap(wrap(ports, &self.faults), &self.log, &self.faults);
         let shared_clock = Arc::clone(&self.clock);
         let clock: Clock = Arc::new(move || shared_clock.load(Ordering::Relaxed));
@@ -372,10 +403,12 @@ impl World {
                     partitions,
                     default_zone: self.settings.zone.name.to_owned(),
                     max_keys: self.settings.max_keys,
+                    memory_per_partition: self.settings.memory_per_partition.unwrap_or(usize::MAX),
+                    save_interval: self.settings.save_interval,
                     ..MergeConfig::default()
                 });
                 let stage = stage.map_err(|error| EngineError::Fatal(error.to_string()))?;
-                Running::Merge(Box::new(Worker::new(stage, ports, clock, config, metrics)?))
+                Running::Merge(Box::new(Worker::new(stage, ports, clock, config, metrics)?), false)
             }
             Role::Landing => {
                 let tables = FakeTables { stored: Arc::clone(&self.stored), faults: self.faults.clone() };

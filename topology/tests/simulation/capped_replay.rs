@@ -59,9 +59,12 @@ struct Life {
 impl Life {
     fn new(committed: Option<CommittedOffset>, written: Vec<Record>) -> Self {
         let stage = MetricsMerge::new(MergeConfig { partitions: 1, max_keys: 2, ..MergeConfig::default() }).unwrap();
-        let mut task = stage.open(PLACE, committed.as_ref());
+        let mut task = stage.open(PLACE, committed.as_ref(), None).unwrap();
         for topic in [Topic::MetricsWindows, Topic::MetricsChangelog] {
-            written.iter().filter(|record| record.topic == topic).for_each(|record| stage.restore(&mut task, record));
+            written
+                .iter()
+                .filter(|record| record.topic == topic)
+                .for_each(|record| stage.restore(&mut task, record).unwrap());
         }
         Self { stage, task, written, committed }
     }

@@ -27,7 +27,7 @@ pub fn transactional(config: &KafkaConfig, scope: Scope<'_>, slot: &str) -> Resu
     let reader = KafkaReader::new(config)?;
     let source = KafkaSource::subscribe(config, scope.group, slot, scope.inputs)?;
     let committer = KafkaTransactions::new(config, scope, slot, Arc::clone(source.consumer()), &reader)?;
-    Ok(Ports { source: Box::new(source), committer: Box::new(committer), reader: Box::new(reader) })
+    Ok(Ports { source: Box::new(source), committer: Box::new(committer), reader: Box::new(reader), states: None })
 }
 
 /// Ports for the landing, which commits offsets only.
@@ -42,5 +42,6 @@ pub fn offsets_only(
 ) -> Result<Ports, EngineError> {
     let source = KafkaSource::subscribe(config, group, slot, topics)?;
     let committer = KafkaOffsetCommitter::new(config, Arc::clone(source.consumer()));
-    Ok(Ports { source: Box::new(source), committer: Box::new(committer), reader: Box::new(KafkaReader::new(config)?) })
+    let reader = Box::new(KafkaReader::new(config)?);
+    Ok(Ports { source: Box::new(source), committer: Box::new(committer), reader, states: None })
 }

@@ -157,7 +157,7 @@ async fn windows(
         let aggregate = Aggregate {
             count: row.count,
             sum: decimal(&row.sum)?.unwrap_or_default(),
-            range: min.zip(max),
+            range: min.zip(max).map(Box::new),
             distinct: if row.distinct.is_empty() {
                 None
             } else {

@@ -85,7 +85,7 @@ fn total_where(windows: BTreeMap<Place, Aggregate>, capped: &BTreeSet<Place>) ->
 fn describe(aggregate: &Aggregate) -> String {
     let distinct =
         aggregate.distinct.as_ref().map_or_else(String::new, |sketch| format!(" distinct={}", sketch.estimate()));
-    let range = aggregate.range.map_or_else(String::new, |(least, greatest)| format!(" min={least} max={greatest}"));
+    let range = aggregate.range.as_ref().map_or_else(String::new, |range| format!(" min={} max={}", range.0, range.1));
     format!("count={} sum={}{range}{distinct}", aggregate.count, aggregate.sum)
 }
 

@@ -138,6 +138,8 @@ struct Batch {
     commits: Option<u64>,
 }
 
+type KeyAndValue<'a> = (&'a [u8], &'a [u8]);
+
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -170,7 +172,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Key and value as stored.
-    fn item(&mut self) -> Result<Option<(&'a [u8], &'a [u8])>, &'static str> {
+    fn item(&mut self) -> Result<Option<KeyAndValue<'a>>, &'static str> {
         match u8::try_from(self.number::<1>()?) {
             Ok(ITEM) => {
                 // Kind, compression, key space.

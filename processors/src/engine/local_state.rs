@@ -1,0 +1,166 @@
+//! The local copy of a task's state, and the marker that says what it holds.
+//!
+//! The marker is written in one batch with the state. Its offsets are those at which the changelogs ended just before a
+//! commit that went through: the commit proves that nobody else had the partition by then, so everything before them is in
+//! the state. What comes after them is read again at the next start; a newer state in the store takes no harm from it,
+//! because the whole rest is read in order.
+
+use std::time::Duration;
+
+use neonhub_schemas::record::{CommittedOffset, TopicPartition};
+use neonhub_schemas::topics::Topic;
+use serde::{Deserialize, Serialize};
+
+use super::ports::{Change, EngineError, LogReader, StateStore};
+use super::stage::Restore;
+
+/// No other key may begin with this byte.
+const MARKER_KEY: &[u8] = &[0];
+
+/// What a local state holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// Every record of the changelogs below these offsets is in the state: topic, partition, offset.
+    changelogs: Vec<(String, u32, u64)>,
+    /// What the commit committed for the task's input.
+    committed: u64,
+    saved_at_ms: i64,
+}
+
+impl Marker {
+    /// Where the changelogs end now: for a state that is saved after the next commit has gone through.
+    pub(super) fn before_commit(
+        reader: &mut dyn LogReader,
+        plan: &[Restore],
+        committed: u64,
+        now_ms: i64,
+    ) -> Result<Self, EngineError> {
+        let mut changelogs = Vec::new();
+        for part in plan {
+            if let Restore::Whole(place) = part {
+                let (_, end) = reader.bounds(*place)?;
+                changelogs.push((place.topic.name().to_owned(), place.partition, end));
+            }
+        }
+        Ok(Self { changelogs, committed, saved_at_ms: now_ms })
+    }
+
+    /// When the commit was prepared, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn saved_at_ms(&self) -> i64 {
+        self.saved_at_ms
+    }
+
+    fn offset(&self, place: TopicPartition) -> Option<u64> {
+        let is_it = |(topic, partition, _): &&(String, u32, u64)| {
+            Topic::from_name(topic) == Some(place.topic) && *partition == place.partition
+        };
+        self.changelogs.iter().find(is_it).map(|(_, _, offset)| *offset)
+    }
+
+    /// Whether the log still has everything that came after it, tombstones included.
+    fn is_usable(
+        &self,
+        reader: &mut dyn LogReader,
+        plan: &[Restore],
+        committed: Option<&CommittedOffset>,
+        now_ms: i64,
+        keeps_everything_for: Duration,
+    ) -> Result<bool, EngineError> {
+        // A log that was made anew is not the one that the state is from.
+        if committed.is_none_or(|committed| committed.offset < self.committed) {
+            return Ok(false);
+        }
+        let keeps_ms = i64::try_from(keeps_everything_for.as_millis()).unwrap_or(i64::MAX);
+        let is_young = (0..keeps_ms).contains(&now_ms.saturating_sub(self.saved_at_ms));
+        for part in plan {
+            let Restore::Whole(place) = part else { continue };
+            let Some(offset) = self.offset(*place) else { return Ok(false) };
+            let (start, end) = reader.bounds(*place)?;
+            if offset < start || offset > end || offset < end && !is_young {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The local store of one task. Every read and write goes through here.
+pub struct LocalState {
+    store: Box<dyn StateStore>,
+    marker: Option<Marker>,
+}
+
+impl LocalState {
+    /// Takes up what the store has, or empties it when it is of no use.
+    pub(super) fn open(
+        mut store: Box<dyn StateStore>,
+        reader: &mut dyn LogReader,
+        plan: &[Restore],
+        committed: Option<&CommittedOffset>,
+        now_ms: i64,
+    ) -> Result<Self, EngineError> {
+        let marker = store.get(MARKER_KEY)?.and_then(|bytes| serde_json::from_slice::<Marker>(&bytes).ok());
+        // Half of it, for clocks that differ.
+        let keeps_everything_for = neonhub_schemas::topics::COMPACTION_LAG / 2;
+        let marker = match marker {
+            Some(marker) if marker.is_usable(reader, plan, committed, now_ms, keeps_everything_for)? => Some(marker),
+            _ => {
+                store.clear()?;
+                None
+            }
+        };
+        Ok(Self { store, marker })
+    }
+
+    /// A store that holds nothing yet.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn empty(mut store: Box<dyn StateStore>) -> Result<Self, EngineError> {
+        store.clear()?;
+        Ok(Self { store, marker: None })
+    }
+
+    pub(super) fn restore_from(&self, place: TopicPartition) -> Option<u64> {
+        self.marker.as_ref()?.offset(place)
+    }
+
+    /// Whether it holds anything that was saved before it was opened.
+    #[must_use]
+    pub fn is_filled(&self) -> bool {
+        self.marker.is_some()
+    }
+
+    /// # Errors
+    /// The disk fails.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        self.store.get(key)
+    }
+
+    /// The entries in `[from, to)` by their keys, until `each` answers `false`.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn scan(&self, from: &[u8], to: &[u8], mut each: impl FnMut(&[u8], &[u8]) -> bool) -> Result<(), EngineError> {
+        self.store.scan(from, to, &mut each)
+    }
+
+    /// Writes state that is newer than the marker says, while it is being restored.
+    ///
+    /// # Errors
+    /// The disk fails, or another has opened the store since.
+    pub fn write(&mut self, changes: Vec<Change>) -> Result<(), EngineError> {
+        self.store.write(changes)
+    }
+
+    /// Writes state and marker together.
+    ///
+    /// # Errors
+    /// The disk fails, or another has opened the store since.
+    pub fn save(&mut self, mut changes: Vec<Change>, marker: &Marker) -> Result<(), EngineError> {
+        // Numbers and names always have a JSON form.
+        changes.push((MARKER_KEY.to_vec(), Some(serde_json::to_vec(marker).unwrap_or_default())));
+        self.store.write(changes)
+    }
+}
