@@ -1,23 +1,63 @@
 //! Pure: no I/O, no clock, no async.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use neonhub_schemas::record::{CommittedOffset, Record};
+use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
 
-/// Records of one partition that wait to be landed, and the plan that is written down for them.
-#[derive(Debug, Default)]
-pub struct PartitionBuffer {
-    /// The next offset to land.
+use super::block::{Block, BlockBuilder};
+use super::rows::{DeadLetterRow, dead_letter_of};
+
+/// How much is inserted at once.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLimits {
+    pub max_rows: usize,
+    pub max_bytes: usize,
+}
+
+/// Records `[from, to)` as rows: what one plan names and one token stands for.
+#[derive(Debug)]
+pub struct Batch {
     pub from: u64,
-    /// The end of the batch that is planned.
-    pub planned_to: Option<u64>,
-    /// The plan was found written down: its batch may have been inserted.
-    pub is_recovered: bool,
-    records: VecDeque<Record>,
+    pub to: u64,
+    pub rows: Block,
+    /// For records that have no row.
+    pub unlandable: Vec<DeadLetterRow>,
     bytes: usize,
-    oldest_at_ms: Option<i64>,
-    pub retry_at_ms: i64,
+    oldest_at_ms: i64,
+}
+
+/// A batch that still grows.
+#[derive(Debug)]
+struct OpenBatch {
+    to: u64,
+    records: usize,
+    rows: BlockBuilder,
+    unlandable: Vec<DeadLetterRow>,
+    oldest_at_ms: i64,
+}
+
+/// What waits to be landed of one partition, and the plan that is written down for its first batch. Batches are fixed as
+/// their records arrive, while the ones before them are being inserted.
+#[derive(Debug)]
+pub struct PartitionBuffer {
+    place: TopicPartition,
+    limits: BatchLimits,
+    /// The next offset to land.
+    from: u64,
+    /// The next offset that is not here yet.
+    next_offset: u64,
+    /// The end of a batch that was found written down and is not complete yet.
+    recovered_to: Option<u64>,
+    /// The first is the one that is planned, if any is.
+    complete: VecDeque<Arc<Batch>>,
+    open: Option<OpenBatch>,
+    is_planned: bool,
+    /// The plan was found written down: its batch may have been inserted.
+    is_recovered: bool,
+    in_flight: bool,
+    complete_bytes: usize,
+    retry_at_ms: i64,
     pub failures: u32,
     pub paused: bool,
 }
@@ -25,58 +65,109 @@ pub struct PartitionBuffer {
 impl PartitionBuffer {
     /// Goes on where the group stands; a plan that was written down is repeated as it was.
     #[must_use]
-    pub fn open(committed: Option<&CommittedOffset>) -> Self {
-        let planned_to = committed.and_then(|committed| committed.metadata.strip_prefix("to=")?.parse().ok());
+    pub fn open(place: TopicPartition, committed: Option<&CommittedOffset>, limits: BatchLimits) -> Self {
         let from = committed.map_or(0, |committed| committed.offset);
-        Self { from, planned_to, is_recovered: planned_to.is_some(), ..Self::default() }
+        let planned_to = committed.and_then(|committed| committed.metadata.strip_prefix("to=")?.parse().ok());
+        Self {
+            place,
+            limits,
+            from,
+            next_offset: from,
+            recovered_to: planned_to.filter(|to| *to > from),
+            complete: VecDeque::new(),
+            open: None,
+            is_planned: false,
+            is_recovered: false,
+            in_flight: false,
+            complete_bytes: 0,
+            retry_at_ms: i64::MIN,
+            failures: 0,
+            paused: false,
+        }
     }
 
-    pub fn push(&mut self, mut record: Record, now_ms: i64) {
-        if record.offset < self.from {
+    pub fn push(&mut self, record: &Record, now_ms: i64) {
+        if record.offset < self.next_offset {
             return;
         }
-        // A record's bytes are a slice of all that was polled with it: kept for long, they are a copy of their own.
-        record.key = Bytes::copy_from_slice(&record.key);
-        record.value = record.value.map(|value| Bytes::copy_from_slice(&value));
-        self.bytes += record.size();
-        self.oldest_at_ms.get_or_insert(now_ms);
-        self.records.push_back(record);
+        self.next_offset = record.offset + 1;
+        // The last record of a recovered plan can only be missing when compaction took it; then a later one is there.
+        if let Some(to) = self.recovered_to.filter(|to| record.offset >= *to) {
+            self.close(to, now_ms);
+        }
+        let place = self.place;
+        let open = self.open.get_or_insert_with(|| OpenBatch {
+            to: 0,
+            records: 0,
+            rows: BlockBuilder::new(place),
+            unlandable: Vec::new(),
+            oldest_at_ms: now_ms,
+        });
+        if let Err(detail) = open.rows.push(record) {
+            open.unlandable.push(dead_letter_of(record, &detail));
+        }
+        open.records += 1;
+        open.to = record.offset + 1;
+        let is_full = open.records >= self.limits.max_rows || open.rows.bytes() >= self.limits.max_bytes;
+        let is_complete = self.recovered_to.map_or(is_full, |to| record.offset + 1 == to);
+        if is_complete {
+            self.close(record.offset + 1, now_ms);
+        }
     }
 
+    /// Nothing more goes into the open batch.
+    fn close(&mut self, to: u64, now_ms: i64) {
+        let from = self.complete.back().map_or(self.from, |last| last.to);
+        let open = self.open.take();
+        let oldest_at_ms = open.as_ref().map_or(now_ms, |open| open.oldest_at_ms);
+        let (rows, unlandable) =
+            open.map_or_else(|| (BlockBuilder::new(self.place), Vec::new()), |open| (open.rows, open.unlandable));
+        let bytes = rows.bytes();
+        self.complete_bytes += bytes;
+        let rows = rows.finish();
+        self.complete.push_back(Arc::new(Batch { from, to, rows, unlandable, bytes, oldest_at_ms }));
+        if self.recovered_to.take().is_some() {
+            self.is_planned = true;
+            self.is_recovered = true;
+        }
+    }
+
+    /// Memory that waits, or is being inserted.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.complete_bytes + self.open.as_ref().map_or(0, |open| open.rows.bytes())
     }
 
-    /// Whether the planned batch is complete, or a new one should be planned.
+    /// Since when the next batch waits, if it is to be inserted now.
     #[must_use]
-    pub fn is_due(&self, now_ms: i64, linger_ms: i64, max_rows: usize) -> bool {
-        if now_ms < self.retry_at_ms {
-            return false;
+    pub fn due_since_ms(&self, now_ms: i64, linger_ms: i64) -> Option<i64> {
+        if self.in_flight || now_ms < self.retry_at_ms {
+            return None;
         }
-        match self.planned_to {
-            // The last record of a plan can only be missing when compaction took it; then a later one is there.
-            Some(to) => self.records.back().is_some_and(|last| last.offset + 1 >= to),
-            None => {
-                self.records.len() >= max_rows
-                    || self.oldest_at_ms.is_some_and(|oldest| now_ms - oldest >= linger_ms || now_ms < oldest)
-            }
+        if let Some(first) = self.complete.front() {
+            return Some(first.oldest_at_ms);
         }
+        let open = self.open.as_ref().filter(|_| self.recovered_to.is_none())?;
+        // A clock that was set back must not hold it up.
+        let is_due = now_ms - open.oldest_at_ms >= linger_ms || now_ms < open.oldest_at_ms;
+        is_due.then_some(open.oldest_at_ms)
     }
 
-    /// Fixes the end of the next batch. Returns it.
-    pub fn plan(&mut self, max_rows: usize, max_bytes: usize) -> Option<u64> {
-        if self.planned_to.is_none() {
-            let mut bytes = 0;
-            for record in self.records.iter().take(max_rows) {
-                bytes += record.size();
-                self.planned_to = Some(record.offset + 1);
-                if bytes >= max_bytes {
-                    break;
-                }
-            }
+    /// Fixes the next batch, if there is one that nobody inserts yet. Returns the plan, if it is not written down yet.
+    pub fn plan(&mut self, now_ms: i64) -> Option<CommittedOffset> {
+        if let Some(to) = self.open.as_ref().map(|open| open.to).filter(|_| self.complete.is_empty()) {
+            self.close(to, now_ms);
         }
-        self.planned_to
+        let first = self.complete.front().filter(|_| !self.is_planned)?;
+        self.is_planned = true;
+        Some(CommittedOffset { offset: self.from, metadata: format!("to={}", first.to) })
+    }
+
+    /// The planned batch, which is being inserted from now on.
+    pub fn begin(&mut self) -> Option<Arc<Batch>> {
+        let first = self.complete.front().filter(|_| self.is_planned && !self.in_flight)?;
+        self.in_flight = true;
+        Some(Arc::clone(first))
     }
 
     /// Whether the batch may have been inserted before.
@@ -85,35 +176,44 @@ impl PartitionBuffer {
         self.is_recovered || self.failures > 0
     }
 
-    /// The records of the planned batch.
-    pub fn batch(&self) -> impl Iterator<Item = &Record> {
-        let to = self.planned_to.unwrap_or(self.from);
-        self.records.iter().take_while(move |record| record.offset < to)
+    /// The batch is in: go on after it. `None`: none was being inserted, the outcome is that of another time.
+    pub fn landed(&mut self) -> Option<Arc<Batch>> {
+        let batch = self.complete.pop_front_if(|_| self.in_flight)?;
+        self.in_flight = false;
+        self.is_planned = false;
+        self.is_recovered = false;
+        self.failures = 0;
+        self.complete_bytes -= batch.bytes;
+        self.from = batch.to;
+        Some(batch)
     }
 
-    /// The batch is in: go on after it.
-    pub fn landed(&mut self, now_ms: i64) {
-        let Some(to) = self.planned_to.take() else { return };
-        while self.records.front().is_some_and(|record| record.offset < to) {
-            if let Some(record) = self.records.pop_front() {
-                self.bytes -= record.size();
-            }
+    /// The batch may be in or not: it is inserted again, later each time. Returns for how long it waits.
+    pub fn failed(&mut self, now_ms: i64) -> Option<i64> {
+        if !self.in_flight {
+            return None;
         }
-        self.from = to;
-        self.failures = 0;
-        self.is_recovered = false;
-        self.oldest_at_ms = (!self.records.is_empty()).then_some(now_ms);
+        self.in_flight = false;
+        self.failures += 1;
+        let backoff_ms = (100_i64 << self.failures.min(6)).min(5_000);
+        self.retry_at_ms = now_ms + backoff_ms;
+        Some(backoff_ms)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use neonhub_schemas::{Headers, Topic};
 
+    const PLACE: TopicPartition = TopicPartition { topic: Topic::EventsCampaign, partition: 0 };
+    const ANY: BatchLimits = BatchLimits { max_rows: usize::MAX, max_bytes: usize::MAX };
+
+    /// Not an event, so each is a dead letter: they say which records a batch has.
     fn record(offset: u64) -> Record {
         Record {
-            topic: Topic::EventsCampaign,
+            topic: PLACE.topic,
             partition: 0,
             offset,
             timestamp_ms: 0,
@@ -123,32 +223,57 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_written_plan_is_repeated_exactly() {
-        let committed = CommittedOffset { offset: 10, metadata: "to=13".to_owned() };
-        let mut buffer = PartitionBuffer::open(Some(&committed));
-        buffer.push(record(9), 0);
-        buffer.push(record(10), 0);
-        assert!(!buffer.is_due(1_000_000, 0, 1));
-        buffer.push(record(12), 0);
-        buffer.push(record(13), 0);
-        assert!(buffer.is_due(0, 1_000, 1_000));
-        assert_eq!(buffer.plan(1, 1), Some(13));
-        assert_eq!(buffer.batch().map(|record| record.offset).collect::<Vec<_>>(), [10, 12]);
-        buffer.landed(0);
-        assert_eq!((buffer.from, buffer.bytes()), (13, 10));
+    fn offsets(batch: &Batch) -> Vec<u64> {
+        batch.unlandable.iter().map(|letter| letter.offset).collect()
     }
 
     #[test]
-    fn a_batch_is_due_by_time_or_size_and_bounded_by_rows_and_bytes() {
-        let mut buffer = PartitionBuffer::open(None);
-        assert!(!buffer.is_due(0, 0, 0) || buffer.batch().next().is_none());
-        (0..5).for_each(|offset| buffer.push(record(offset), 100));
-        assert!(!buffer.is_due(199, 100, 6));
-        assert!(buffer.is_due(200, 100, 6));
-        assert!(buffer.is_due(100, 100, 5));
-        assert_eq!(buffer.plan(3, usize::MAX), Some(3));
-        buffer.landed(300);
-        assert_eq!(buffer.plan(3, 10), Some(4));
+    fn a_written_plan_is_repeated_exactly() {
+        let committed = CommittedOffset { offset: 10, metadata: "to=13".to_owned() };
+        let limits = BatchLimits { max_rows: 1, max_bytes: 1 };
+        let mut buffer = PartitionBuffer::open(PLACE, Some(&committed), limits);
+        [9, 10].iter().for_each(|offset| buffer.push(&record(*offset), 0));
+        assert_eq!(buffer.due_since_ms(1_000_000, 0), None);
+        // 12 was compacted away.
+        [11, 13].iter().for_each(|offset| buffer.push(&record(*offset), 5));
+        assert_eq!(buffer.due_since_ms(5, 1_000), Some(0));
+        assert_eq!(buffer.plan(5), None);
+        let batch = buffer.begin().unwrap();
+        assert_eq!((batch.from, batch.to, offsets(&batch)), (10, 13, vec![10, 11]));
+        assert!(buffer.is_repeated() && buffer.begin().is_none() && buffer.due_since_ms(5, 0).is_none());
+        assert_eq!(buffer.landed().unwrap().to, 13);
+        assert_eq!(buffer.plan(5), Some(CommittedOffset { offset: 13, metadata: "to=14".to_owned() }));
+        assert!(!buffer.is_repeated());
+    }
+
+    #[test]
+    fn a_batch_is_due_by_time_or_size_and_bounded_by_rows() {
+        let mut buffer = PartitionBuffer::open(PLACE, None, BatchLimits { max_rows: 3, ..ANY });
+        assert_eq!(buffer.due_since_ms(0, 0), None);
+        buffer.push(&record(0), 100);
+        assert_eq!((buffer.due_since_ms(199, 100), buffer.due_since_ms(200, 100)), (None, Some(100)));
+        assert_eq!(buffer.due_since_ms(50, 100), Some(100));
+        (0..5).for_each(|offset| buffer.push(&record(offset), 101));
+        assert_eq!(buffer.due_since_ms(101, 100), Some(100));
+        assert_eq!(buffer.plan(101).unwrap().metadata, "to=3");
+        assert_eq!(offsets(&buffer.begin().unwrap()), [0, 1, 2]);
+        assert!(buffer.landed().is_some() && buffer.landed().is_none());
+        assert_eq!((buffer.due_since_ms(200, 100), buffer.due_since_ms(201, 100)), (None, Some(101)));
+        assert_eq!(buffer.plan(201), Some(CommittedOffset { offset: 3, metadata: "to=5".to_owned() }));
+    }
+
+    #[test]
+    fn what_failed_keeps_its_batch_and_waits() {
+        let mut buffer = PartitionBuffer::open(PLACE, None, ANY);
+        buffer.push(&record(0), 0);
+        assert!(buffer.plan(0).is_some() && buffer.begin().is_some());
+        buffer.push(&record(1), 0);
+        assert_eq!(buffer.failed(0), Some(200));
+        assert_eq!((buffer.due_since_ms(199, 0), buffer.due_since_ms(200, 0)), (None, Some(0)));
+        assert_eq!(buffer.plan(200), None);
+        assert!(buffer.is_repeated());
+        assert_eq!(offsets(&buffer.begin().unwrap()), [0]);
+        assert_eq!(buffer.failed(200), Some(400));
+        assert_eq!(buffer.failed(200), None);
     }
 }

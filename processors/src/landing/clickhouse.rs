@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use clickhouse::{Client, Row, RowWrite};
-use serde::Serialize;
+use clickhouse::Client;
 use tokio::runtime::Runtime;
 
-use super::{InsertError, Rows, Tables};
+use super::{Block, InsertError, Table, Tables};
 
 #[derive(Clone)]
 pub struct ClickHouseConfig {
@@ -79,48 +78,48 @@ impl ClickHouseTables {
         Ok(Self { client, timeout: config.timeout, runtime })
     }
 
-    async fn insert_rows<T>(&self, table: &str, rows: &[T], token: &str) -> Result<(), clickhouse::error::Error>
-    where
-        T: Row + Serialize + for<'a> RowWrite + for<'a> Row<Value<'a> = T>,
-    {
-        let insert = self.client.insert::<T>(table).await?;
-        let mut insert = insert
+    async fn insert_block(&self, rows: &Block, token: &str) -> Result<(), clickhouse::error::Error> {
+        let mut insert = self
+            .client
+            .insert_formatted_with(insert_statement(rows.table))
             .with_timeouts(Some(self.timeout), Some(self.timeout))
             .with_setting("insert_deduplication_token", token);
-        for row in rows {
-            insert.write(row).await?;
+        for chunk in rows.chunks() {
+            insert.send(chunk).await?;
         }
         insert.end().await
     }
 }
 
+fn insert_statement(table: Table) -> String {
+    // A field that is named as a word of the language has this in front.
+    let columns = table.columns().iter().map(|column| column.trim_start_matches("r#"));
+    let columns = columns.map(|column| format!("`{column}`")).collect::<Vec<_>>().join(",");
+    format!("INSERT INTO {}({columns}) FORMAT RowBinary", table.name())
+}
+
 impl Tables for ClickHouseTables {
-    fn insert(&mut self, rows: &Rows, token: &str) -> Result<(), InsertError> {
-        let table = rows.table().name();
-        let this = &*self;
-        let work = async move {
-            match rows {
-                Rows::Events(rows) => this.insert_rows(table, rows, token).await,
-                Rows::Windows(rows) => this.insert_rows(table, rows, token).await,
-                Rows::Activations(rows) => this.insert_rows(table, rows, token).await,
-                Rows::DeadLetters(rows) => this.insert_rows(table, rows, token).await,
-            }
-        };
-        self.runtime.block_on(work).map_err(|error| classify(&error))
+    fn insert(&mut self, rows: &Block, token: &str) -> Result<(), InsertError> {
+        self.runtime.block_on(self.insert_block(rows, token)).map_err(|error| classify(&error))
     }
 
-    fn landed_offsets(&mut self, rows: &Rows) -> Result<Option<BTreeSet<u64>>, InsertError> {
-        let Some(extent) = Extent::of(rows) else { return Ok(None) };
-        let time = if extent.table == "events" { "timestamp" } else { "received_at" };
-        // The time bounds leave out the parts of other months; a landing's own dead letters name other topics' offsets.
-        let same_kind = if extent.table == "events" { "toInt8(source) = ?" } else { "stage != 'landing' AND ? = 0" };
+    fn landed_offsets(&mut self, rows: &Block) -> Result<Option<BTreeSet<u64>>, InsertError> {
+        let Some(extent) = rows.extent() else { return Ok(None) };
+        // A landing's own dead letters name other topics' offsets.
+        let (time, same_kind) = match rows.table {
+            Table::Events => ("timestamp", "toInt8(source) = ?"),
+            Table::DeadLetters => ("received_at", "stage != 'landing' AND ? = 0"),
+            Table::MetricWindows | Table::MetricActivations => return Ok(None),
+        };
+        // The time bounds leave out the parts of other months.
         let query = format!(
             "SELECT offset FROM {} WHERE partition = ? AND offset >= ? AND offset <= ? AND {same_kind} \
              AND {time} >= fromUnixTimestamp64Milli(?) AND {time} <= fromUnixTimestamp64Milli(?)",
-            extent.table
+            rows.table.name()
         );
-        let query = self.client.query(&query).bind(extent.partition).bind(extent.first).bind(extent.last);
-        let query = query.bind(extent.source).bind(extent.earliest_ms).bind(extent.latest_ms);
+        let query = self.client.query(&query).bind(rows.place.partition);
+        let query = query.bind(extent.first_offset).bind(extent.last_offset).bind(rows.source_number().unwrap_or(0));
+        let query = query.bind(extent.earliest_ms).bind(extent.latest_ms);
         let timeout = self.timeout;
         let work = async move {
             let found = tokio::time::timeout(timeout, query.fetch_all::<u64>()).await;
@@ -128,38 +127,6 @@ impl Tables for ClickHouseTables {
         };
         let offsets = self.runtime.block_on(work).map_err(|error| InsertError::Transient(error.to_string()))?;
         Ok(Some(offsets.into_iter().collect()))
-    }
-}
-
-/// Where the rows of a batch lie.
-struct Extent {
-    table: &'static str,
-    /// Number of the family of events; 0 for dead letters.
-    source: i8,
-    partition: u32,
-    first: u64,
-    last: u64,
-    earliest_ms: i64,
-    latest_ms: i64,
-}
-
-impl Extent {
-    fn of(rows: &Rows) -> Option<Self> {
-        let places: Vec<(u32, u64, i64)> = match rows {
-            Rows::Events(rows) => rows.iter().map(|row| (row.partition, row.offset, row.timestamp)).collect(),
-            Rows::DeadLetters(rows) => rows.iter().map(|row| (row.partition, row.offset, row.received_at)).collect(),
-            Rows::Windows(_) | Rows::Activations(_) => return None,
-        };
-        let source = if let Rows::Events(rows) = rows { rows.first()?.source } else { 0 };
-        Some(Self {
-            table: rows.table().name(),
-            source,
-            partition: places.first()?.0,
-            first: places.iter().map(|(_, offset, _)| *offset).min()?,
-            last: places.iter().map(|(_, offset, _)| *offset).max()?,
-            earliest_ms: places.iter().map(|(.., at_ms)| *at_ms).min()?,
-            latest_ms: places.iter().map(|(.., at_ms)| *at_ms).max()?,
-        })
     }
 }
 
@@ -199,6 +166,13 @@ mod tests {
         assert!(matches!(bad("Code: 60. DB::Exception: no table"), InsertError::Transient(_)));
         assert!(matches!(bad("Bad Gateway"), InsertError::Transient(_)));
         assert!(matches!(classify(&Error::TimedOut), InsertError::Transient(_)));
+    }
+
+    #[test]
+    fn a_statement_names_its_columns() {
+        let statement = insert_statement(Table::MetricWindows);
+        assert!(statement.starts_with("INSERT INTO metric_windows(`workspace`,`metric`,"), "{statement}");
+        assert!(statement.contains(",`final`,") && statement.ends_with(",`updated_at`) FORMAT RowBinary"));
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! The landing's cycle. It is stepped like a worker; an insert that fails is repeated with the same token while the other
-//! partitions go on.
+//! The landing's cycle. It is stepped like a worker. While the batch of one partition is being inserted, records of all are
+//! read and written as rows; an insert that fails is repeated with the same token while the other partitions go on.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
 
-use super::buffer::PartitionBuffer;
-use super::rows::{DeadLetterRow, Rows, rows_of};
-use super::{InsertError, Tables};
+use super::buffer::{BatchLimits, PartitionBuffer};
+use super::inserters::{Ended, Inserters};
+use super::insertion::Insertion;
 use crate::engine::{
     Clock, CommitUnit, Committer, EngineError, EngineMetrics, LogReader, OBSERVE_MS, Ports, Source, SourceEvent,
 };
@@ -17,11 +17,13 @@ use crate::engine::{
 pub struct LandingConfig {
     /// How long the first record of a batch waits for others.
     pub linger: Duration,
-    pub max_rows: usize,
-    pub max_bytes: usize,
+    pub limits: BatchLimits,
     /// Bytes waiting in one partition at which it is paused.
     pub pause_bytes: usize,
+    /// How long a step waits for records when nothing is being inserted.
     pub idle_wait: Duration,
+    /// How long it waits for an insert to end when there are no records.
+    pub insert_wait: Duration,
     /// In front of each token: deployments that share a ClickHouse must not share tokens.
     pub token_prefix: String,
 }
@@ -30,35 +32,37 @@ impl Default for LandingConfig {
     fn default() -> Self {
         Self {
             linger: Duration::from_millis(400),
-            max_rows: 100_000,
-            max_bytes: 64 * 1024 * 1024,
+            limits: BatchLimits { max_rows: 100_000, max_bytes: 64 * 1024 * 1024 },
             pause_bytes: 96 * 1024 * 1024,
             idle_wait: Duration::from_millis(50),
+            insert_wait: Duration::from_millis(5),
             token_prefix: String::new(),
         }
     }
 }
 
-/// How often rows are inserted anew that a server has lost together with its memory of their token.
-const MISSING_ATTEMPTS: u32 = 16;
-
 pub struct Landing {
     source: Box<dyn Source>,
     committer: Box<dyn Committer>,
     reader: Box<dyn LogReader>,
-    tables: Box<dyn Tables>,
+    inserters: Box<dyn Inserters>,
     clock: Clock,
     config: LandingConfig,
     metrics: EngineMetrics,
     partitions: BTreeMap<TopicPartition, PartitionBuffer>,
+    /// Partitions of which a batch is being inserted, also ones that are no longer ours: when one comes back meanwhile, its
+    /// batch is not repeated before that has ended.
+    in_flight: Vec<TopicPartition>,
     observed_at_ms: i64,
 }
+
+type Commits = BTreeMap<TopicPartition, CommittedOffset>;
 
 impl Landing {
     #[must_use]
     pub fn new(
         ports: Ports,
-        tables: Box<dyn Tables>,
+        inserters: Box<dyn Inserters>,
         clock: Clock,
         config: LandingConfig,
         metrics: EngineMetrics,
@@ -68,21 +72,26 @@ impl Landing {
             source,
             committer,
             reader,
-            tables,
+            inserters,
             clock,
             config,
             metrics,
             partitions: BTreeMap::new(),
+            in_flight: Vec::new(),
             observed_at_ms: i64::MIN / 2,
         }
     }
 
-    /// One turn: take what came, land what is due. Returns the number of rows landed.
+    /// One turn: take what came, commit what has landed together with the plans of what is due, begin to insert that.
+    /// Returns the number of rows landed.
     ///
     /// # Errors
     /// The log is away or we are fenced: begin again from what is committed.
     pub fn step(&mut self) -> Result<usize, EngineError> {
-        for event in self.source.poll(self.config.idle_wait)? {
+        let wait = if self.in_flight.is_empty() { self.config.idle_wait } else { Duration::ZERO };
+        let events = self.source.poll(wait)?;
+        let is_quiet = events.is_empty();
+        for event in events {
             match event {
                 SourceEvent::Assigned(partitions) => self.open(&partitions)?,
                 SourceEvent::Revoked(partitions) => {
@@ -90,12 +99,32 @@ impl Landing {
                         self.partitions.remove(&partition);
                     }
                 }
-                SourceEvent::Records(records) => self.take(records)?,
+                SourceEvent::Records(records) => self.take(&records)?,
                 SourceEvent::AtEnd(_) => {}
             }
         }
         self.observe();
-        self.land_due()
+        let mut commits = Commits::new();
+        let rows = self.take_ended(if is_quiet { self.config.insert_wait } else { Duration::ZERO }, &mut commits);
+        let planned = self.plan_due(&mut commits);
+        self.commit(commits)?;
+        for partition in planned {
+            self.begin(partition);
+        }
+        self.resume_drained()?;
+        Ok(rows)
+    }
+
+    /// Waits for what is being inserted and commits it; for a clean end. What waits to be inserted is read again.
+    ///
+    /// # Errors
+    /// The log is away; what is not committed is repeated by the next one.
+    pub fn finish(mut self) -> Result<(), EngineError> {
+        let mut commits = Commits::new();
+        while !self.in_flight.is_empty() {
+            self.take_ended(Duration::from_secs(1), &mut commits);
+        }
+        self.commit(commits)
     }
 
     fn observe(&mut self) {
@@ -110,24 +139,25 @@ impl Landing {
         let committed = self.source.committed(partitions)?;
         for (partition, committed) in partitions.iter().zip(&committed) {
             let (_, end) = self.reader.bounds(*partition)?;
-            let buffer = PartitionBuffer::open(committed.as_ref());
-            if buffer.from > end {
-                let detail = format!("{partition} ends at {end}, before the committed offset {}", buffer.from);
+            let from = committed.as_ref().map_or(0, |committed| committed.offset);
+            if from > end {
+                let detail = format!("{partition} ends at {end}, before the committed offset {from}");
                 return Err(EngineError::Fatal(detail));
             }
+            let buffer = PartitionBuffer::open(*partition, committed.as_ref(), self.config.limits);
             self.partitions.insert(*partition, buffer);
         }
         self.source.resume(partitions)
     }
 
-    fn take(&mut self, records: Vec<Record>) -> Result<(), EngineError> {
+    fn take(&mut self, records: &[Record]) -> Result<(), EngineError> {
         let now_ms = (self.clock)();
-        for record in records {
-            let place = record.topic_partition();
+        for run in records.chunk_by(|one, next| one.topic_partition() == next.topic_partition()) {
+            let place = run[0].topic_partition();
             let Some(buffer) = self.partitions.get_mut(&place) else {
                 return Err(EngineError::Fenced(format!("{place} delivers before it is opened")));
             };
-            buffer.push(record, now_ms);
+            run.iter().for_each(|record| buffer.push(record, now_ms));
         }
         let mut full = Vec::new();
         for (partition, buffer) in &mut self.partitions {
@@ -139,148 +169,69 @@ impl Landing {
         if full.is_empty() { Ok(()) } else { self.source.pause(&full) }
     }
 
-    fn land_due(&mut self) -> Result<usize, EngineError> {
+    /// Notes what has ended. Returns the number of rows landed.
+    fn take_ended(&mut self, wait: Duration, commits: &mut Commits) -> usize {
+        let mut rows = 0;
+        for Ended { place, outcome } in self.inserters.ended(wait) {
+            self.in_flight.retain(|in_flight| *in_flight != place);
+            let now_ms = (self.clock)();
+            // Not ours any more, or ours again since: nothing may be concluded from it.
+            let Some(buffer) = self.partitions.get_mut(&place) else { continue };
+            match outcome {
+                Ok(()) => {
+                    let Some(batch) = buffer.landed() else { continue };
+                    rows += batch.rows.len();
+                    commits.insert(place, CommittedOffset { offset: batch.to, metadata: String::new() });
+                }
+                Err(error) => {
+                    let Some(backoff_ms) = buffer.failed(now_ms) else { continue };
+                    self.metrics.landing_failures.inc();
+                    let failures = buffer.failures;
+                    tracing::warn!(%place, %error, failures, backoff_ms, "insert failed, will be repeated");
+                }
+            }
+        }
+        rows
+    }
+
+    /// Fixes the batches that are to begin now, those that wait longest first. A plan goes into the commit of the batch
+    /// before it, if that has just landed.
+    fn plan_due(&mut self, commits: &mut Commits) -> Vec<TopicPartition> {
         let now_ms = (self.clock)();
         let linger_ms = i64::try_from(self.config.linger.as_millis()).unwrap_or(i64::MAX);
-        let mut plans = CommitUnit::default();
-        let mut due = Vec::new();
-        for (partition, buffer) in &mut self.partitions {
-            if !buffer.is_due(now_ms, linger_ms, self.config.max_rows) {
-                continue;
+        let mut due: Vec<(i64, TopicPartition)> = self
+            .partitions
+            .iter()
+            .filter(|(partition, _)| !self.in_flight.contains(partition))
+            .filter_map(|(partition, buffer)| Some((buffer.due_since_ms(now_ms, linger_ms)?, *partition)))
+            .collect();
+        due.sort_unstable();
+        due.truncate(self.inserters.free());
+        let partitions: Vec<TopicPartition> = due.into_iter().map(|(_, partition)| partition).collect();
+        for partition in &partitions {
+            if let Some(plan) = self.partitions.get_mut(partition).and_then(|buffer| buffer.plan(now_ms)) {
+                commits.insert(*partition, plan);
             }
-            let already_written = buffer.planned_to.is_some();
-            let Some(to) = buffer.plan(self.config.max_rows, self.config.max_bytes) else { continue };
-            if !already_written {
-                let plan = CommittedOffset { offset: buffer.from, metadata: format!("to={to}") };
-                plans.offsets.push((*partition, plan));
-            }
-            due.push(*partition);
         }
-        if !plans.offsets.is_empty() {
-            self.committer.commit(plans)?;
-        }
-        let mut landed = CommitUnit::default();
-        let mut rows = 0;
-        for partition in due {
-            // One that fails would hold up the others for as long as a timeout takes: they have their turn in the next step.
-            let Some((to, count)) = self.land(partition) else { break };
-            rows += count;
-            landed.offsets.push((partition, CommittedOffset { offset: to, metadata: String::new() }));
-        }
-        if !landed.offsets.is_empty() {
-            self.committer.commit(landed)?;
-        }
-        self.resume_drained()?;
-        Ok(rows)
+        partitions
     }
 
-    /// Inserts the planned batch of a partition: the offset after it and its rows, or nothing when it has to be repeated.
-    fn land(&mut self, partition: TopicPartition) -> Option<(u64, usize)> {
-        let buffer = self.partitions.get(&partition)?;
-        let to = buffer.planned_to?;
-        let (rows, unlandable) = rows_of(partition.topic, buffer.batch());
-        let token = format!(
-            "{}{}:{}:{}-{}",
-            self.config.token_prefix,
-            partition.topic.name(),
-            partition.partition,
-            buffer.from,
-            to
-        );
-        let count = rows.len();
-        let is_repeated = buffer.is_repeated();
-        let outcome = self.insert(rows, unlandable, is_repeated, &token);
-        let now_ms = (self.clock)();
-        let buffer = self.partitions.get_mut(&partition)?;
-        match outcome {
-            Ok(()) => {
-                buffer.landed(now_ms);
-                Some((to, count))
-            }
-            Err(error) => {
-                buffer.failures += 1;
-                let backoff_ms = 100_i64 << buffer.failures.min(6);
-                buffer.retry_at_ms = now_ms + backoff_ms.min(5_000);
-                self.metrics.landing_failures.inc();
-                tracing::warn!(%partition, %error, failures = buffer.failures, backoff_ms, "insert failed, will be repeated");
-                None
-            }
-        }
-    }
-
-    /// After a repeated insert: a token that was remembered without its rows (the server was killed between the two) must
-    /// not lose them. Upserts are simply written again; of the others the missing rows are.
-    fn complete(&mut self, rows: Rows, token: &str) -> Result<(), InsertError> {
-        match rows {
-            Rows::Windows(_) | Rows::Activations(_) => self.insert_block(&rows, &format!("{token}:again")),
-            Rows::Events(_) | Rows::DeadLetters(_) => {
-                // The tokens are the same each time, so that an insert whose answer was lost is still told apart.
-                for attempt in 0..MISSING_ATTEMPTS {
-                    let Some(landed) = self.tables.landed_offsets(&rows)? else { return Ok(()) };
-                    let missing = rows.clone().without(&landed);
-                    if missing.is_empty() {
-                        return Ok(());
-                    }
-                    tracing::warn!(
-                        rows = missing.len(),
-                        token,
-                        attempt,
-                        "the token was known but not its rows: inserted anew"
-                    );
-                    self.insert_block(&missing, &format!("{token}:missing-{attempt}"))?;
-                }
-                Err(InsertError::Transient("rows do not stay in the table".to_owned()))
-            }
-        }
-    }
-
-    fn insert(
-        &mut self,
-        rows: Rows,
-        mut dead: Vec<DeadLetterRow>,
-        is_repeated: bool,
-        token: &str,
-    ) -> Result<(), InsertError> {
-        self.insert_or_halve(rows, &mut dead, is_repeated, token)?;
-        if !dead.is_empty() {
-            tracing::error!(rows = dead.len(), token, "rows that ClickHouse refuses go to dead_letters");
-            self.insert_block(&Rows::DeadLetters(dead), &format!("{token}:dead"))?;
-        }
-        Ok(())
-    }
-
-    /// A batch with a row that ClickHouse refuses is cut in halves, always in the same way, until the row stands alone.
-    fn insert_or_halve(
-        &mut self,
-        rows: Rows,
-        dead: &mut Vec<DeadLetterRow>,
-        is_repeated: bool,
-        token: &str,
-    ) -> Result<(), InsertError> {
-        match self.insert_block(&rows, token) {
-            Err(InsertError::Data(detail)) if rows.len() == 1 => {
-                dead.push(refused(&rows, &detail));
-                Ok(())
-            }
-            Err(InsertError::Data(_)) => {
-                let (first, second) = rows.halves();
-                self.insert_or_halve(first, dead, is_repeated, &format!("{token}/0"))?;
-                self.insert_or_halve(second, dead, is_repeated, &format!("{token}/1"))
-            }
-            Ok(()) if is_repeated => self.complete(rows, token),
-            other => other,
-        }
-    }
-
-    fn insert_block(&mut self, rows: &Rows, token: &str) -> Result<(), InsertError> {
-        if rows.is_empty() {
+    fn commit(&mut self, commits: Commits) -> Result<(), EngineError> {
+        if commits.is_empty() {
             return Ok(());
         }
-        let timer = self.metrics.landing_seconds.start_timer();
-        self.tables.insert(rows, token)?;
-        timer.observe_duration();
-        self.metrics.landed_rows.with_label_values(&[rows.table().name()]).inc_by(rows.len() as u64);
-        Ok(())
+        self.committer.commit(CommitUnit { records: Vec::new(), offsets: commits.into_iter().collect() })
+    }
+
+    /// Its plan is written down: the batch may be inserted.
+    fn begin(&mut self, place: TopicPartition) {
+        let Some(buffer) = self.partitions.get_mut(&place) else { return };
+        let is_repeated = buffer.is_repeated();
+        let Some(batch) = buffer.begin() else { return };
+        let prefix = &self.config.token_prefix;
+        let token = format!("{prefix}{}:{}:{}-{}", place.topic.name(), place.partition, batch.from, batch.to);
+        self.in_flight.push(place);
+        self.inserters.begin(Insertion { place, batch, token, is_repeated, metrics: self.metrics.clone() });
     }
 
     fn resume_drained(&mut self) -> Result<(), EngineError> {
@@ -293,47 +244,4 @@ impl Landing {
         }
         if drained.is_empty() { Ok(()) } else { self.source.resume(&drained) }
     }
-}
-
-/// The dead letter of a single row that ClickHouse refuses.
-fn refused(rows: &Rows, detail: &str) -> DeadLetterRow {
-    let mut letter = DeadLetterRow {
-        workspace: String::new(),
-        reason: "refused_by_clickhouse".to_owned(),
-        detail: detail.to_owned(),
-        field: String::new(),
-        stage: "landing".to_owned(),
-        place: String::new(),
-        received_at: 0,
-        original: format!("{rows:?}"),
-        encoding: "text",
-        original_size: 0,
-        partition: 0,
-        offset: 0,
-    };
-    match rows {
-        Rows::Events(rows) => rows.iter().for_each(|row| {
-            letter.workspace.clone_from(&row.workspace);
-            letter.place.clone_from(&row.message_id);
-            letter.original.clone_from(&row.properties);
-            (letter.partition, letter.offset, letter.received_at) = (row.partition, row.offset, row.received_at);
-        }),
-        Rows::Windows(rows) => rows.iter().for_each(|row| {
-            letter.workspace.clone_from(&row.workspace);
-            letter.place = format!("{}|{}", row.metric, row.key);
-            letter.received_at = row.updated_at;
-        }),
-        Rows::Activations(rows) => rows.iter().for_each(|row| {
-            letter.workspace.clone_from(&row.workspace);
-            letter.place.clone_from(&row.metric);
-            (letter.partition, letter.offset) = (row.partition, row.position);
-        }),
-        Rows::DeadLetters(rows) => rows.iter().for_each(|row| {
-            letter.workspace.clone_from(&row.workspace);
-            letter.place.clone_from(&row.place);
-            (letter.partition, letter.offset, letter.received_at) = (row.partition, row.offset, row.received_at);
-        }),
-    }
-    letter.original_size = letter.original.len() as u64;
-    letter
 }

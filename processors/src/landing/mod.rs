@@ -3,16 +3,36 @@
 //! For each partition: take a batch `[from, to)` → write the plan into the committed offset's metadata (`offset = from`,
 //! metadata `to=…`) → one insert with a deduplication token made of the range → commit `offset = to`. After a crash the
 //! plan says which batch to repeat, and ClickHouse drops it if it had arrived.
+//!
+//! Batches of several partitions are inserted side by side, and the next ones are read and written as rows meanwhile. Of one
+//! partition there is never more than one on its way, and its commit takes the plan of the next one with it.
+//!
+//! | module | has |
+//! |---|---|
+//! | `rows`, `row_binary` | records as rows, rows as bytes |
+//! | `block` | rows for one insert |
+//! | `buffer` | what waits of one partition, and its plan |
+//! | `lander` | the cycle |
+//! | `insertion` | one batch into the tables, whatever they answer |
+//! | `inserters` | the threads that run insertions |
+//! | `clickhouse` | the tables |
 
+mod block;
 mod buffer;
 mod clickhouse;
+mod inserters;
+mod insertion;
 mod lander;
+mod row_binary;
 mod rows;
 
-pub use buffer::PartitionBuffer;
+pub use block::{Block, BlockBuilder, Extent};
+pub use buffer::{Batch, BatchLimits, PartitionBuffer};
 pub use clickhouse::{ClickHouseConfig, ClickHouseTables};
+pub use inserters::{Ended, InlineInserter, InsertThreads, Inserters};
+pub use insertion::Insertion;
 pub use lander::{Landing, LandingConfig};
-pub use rows::{ActivationRow, DeadLetterRow, EventRow, Rows, Table, WindowRow, rows_of};
+pub use rows::{ActivationRow, DeadLetterRow, EventRow, Table, WindowRow};
 
 use std::collections::BTreeSet;
 
@@ -45,14 +65,14 @@ pub trait Tables: Send {
     ///
     /// # Errors
     /// The outcome of a transient error is unknown.
-    fn insert(&mut self, rows: &Rows, token: &str) -> Result<(), InsertError>;
+    fn insert(&mut self, rows: &Block, token: &str) -> Result<(), InsertError>;
 
     /// Which offsets of these rows the table holds; `None` when it cannot tell. Asked when a batch was repeated: a server
     /// that is killed may remember a token and have lost its rows.
     ///
     /// # Errors
     /// The tables are away.
-    fn landed_offsets(&mut self, _rows: &Rows) -> Result<Option<BTreeSet<u64>>, InsertError> {
+    fn landed_offsets(&mut self, _rows: &Block) -> Result<Option<BTreeSet<u64>>, InsertError> {
         Ok(None)
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Records as rows. Field order and types are those of the migrations.
 
-use clickhouse::Row;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use neonhub_schemas::codec::header;
 use neonhub_schemas::control::Activation;
 use neonhub_schemas::dead_letter::{DeadLetter, Encoding};
@@ -10,7 +12,8 @@ use neonhub_schemas::event::{Envelope, Source};
 use neonhub_schemas::record::Record;
 use neonhub_schemas::topics::Topic;
 use neonhub_schemas::window::WindowUpsert;
-use serde::Serialize;
+
+use super::row_binary::Column;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Table {
@@ -30,206 +33,179 @@ impl Table {
             Self::DeadLetters => "dead_letters",
         }
     }
-}
 
-/// Times are milliseconds (`DateTime64(3)`) or seconds (`DateTime`), decimals millionths.
-#[derive(Clone, Debug, PartialEq, Row, Serialize)]
-pub struct EventRow {
-    pub workspace: String,
-    pub message_id: String,
-    pub source: i8,
-    pub kind: &'static str,
-    pub name: String,
-    pub user_id: String,
-    pub anonymous_id: String,
-    pub group_id: String,
-    pub previous_id: String,
-    pub session_id: String,
-    pub campaign: String,
-    pub platform: String,
-    pub value: Option<i128>,
-    pub timestamp: i64,
-    pub received_at: i64,
-    /// JSON text.
-    pub properties: String,
-    pub context: String,
-    pub partition: u32,
-    pub offset: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Row, Serialize)]
-pub struct WindowRow {
-    pub workspace: String,
-    pub metric: String,
-    pub series: u64,
-    pub grain: i8,
-    pub zone: String,
-    pub window_start: u32,
-    pub window_end: u32,
-    pub key: String,
-    pub dimensions: std::collections::BTreeMap<String, String>,
-    pub epoch: String,
-    pub revision: u64,
-    pub r#final: bool,
-    pub count: u64,
-    pub sum: i128,
-    pub min: Option<i128>,
-    pub max: Option<i128>,
-    #[serde(with = "serde_bytes")]
-    pub distinct: Vec<u8>,
-    #[serde(with = "serde_bytes")]
-    pub distribution: Vec<u8>,
-    pub updated_at: i64,
-}
-
-#[derive(Clone, Debug, PartialEq, Row, Serialize)]
-pub struct ActivationRow {
-    pub workspace: String,
-    pub metric: String,
-    pub series: u64,
-    pub source: i8,
-    pub partition: u32,
-    pub from_offset: u64,
-    pub until_offset: Option<u64>,
-    /// JSON text.
-    pub definition: String,
-    pub position: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Row, Serialize)]
-pub struct DeadLetterRow {
-    pub workspace: String,
-    pub reason: String,
-    pub detail: String,
-    pub field: String,
-    pub stage: String,
-    pub place: String,
-    pub received_at: i64,
-    pub original: String,
-    pub encoding: &'static str,
-    pub original_size: u64,
-    pub partition: u32,
-    pub offset: u64,
-}
-
-/// Rows for one table, in the order of their offsets.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Rows {
-    Events(Vec<EventRow>),
-    Windows(Vec<WindowRow>),
-    Activations(Vec<ActivationRow>),
-    DeadLetters(Vec<DeadLetterRow>),
-}
-
-impl Rows {
+    /// The table of a topic's rows.
     #[must_use]
-    pub fn table(&self) -> Table {
+    pub fn of(topic: Topic) -> Self {
+        match topic {
+            Topic::MetricsWindows => Self::MetricWindows,
+            Topic::MetricsActivations => Self::MetricActivations,
+            Topic::EventsRejected => Self::DeadLetters,
+            _ => Self::Events,
+        }
+    }
+
+    /// In the order of a row's values.
+    #[must_use]
+    pub fn columns(self) -> &'static [&'static str] {
         match self {
-            Self::Events(_) => Table::Events,
-            Self::Windows(_) => Table::MetricWindows,
-            Self::Activations(_) => Table::MetricActivations,
-            Self::DeadLetters(_) => Table::DeadLetters,
-        }
-    }
-
-    #[must_use]
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Events(rows) => rows.len(),
-            Self::Windows(rows) => rows.len(),
-            Self::Activations(rows) => rows.len(),
-            Self::DeadLetters(rows) => rows.len(),
-        }
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Leaves out the rows with these offsets. Only events and dead letters have an offset; other tables replace rows.
-    #[must_use]
-    pub fn without(self, landed: &std::collections::BTreeSet<u64>) -> Self {
-        match self {
-            Self::Events(mut rows) => {
-                rows.retain(|row| !landed.contains(&row.offset));
-                Self::Events(rows)
-            }
-            Self::DeadLetters(mut rows) => {
-                rows.retain(|row| !landed.contains(&row.offset));
-                Self::DeadLetters(rows)
-            }
-            other => other,
-        }
-    }
-
-    /// Cuts in two halves, to find the row that is at fault.
-    #[must_use]
-    pub fn halves(self) -> (Self, Self) {
-        fn cut<T>(mut rows: Vec<T>) -> (Vec<T>, Vec<T>) {
-            let second = rows.split_off(rows.len() / 2);
-            (rows, second)
-        }
-        match self {
-            Self::Events(rows) => {
-                let (first, second) = cut(rows);
-                (Self::Events(first), Self::Events(second))
-            }
-            Self::Windows(rows) => {
-                let (first, second) = cut(rows);
-                (Self::Windows(first), Self::Windows(second))
-            }
-            Self::Activations(rows) => {
-                let (first, second) = cut(rows);
-                (Self::Activations(first), Self::Activations(second))
-            }
-            Self::DeadLetters(rows) => {
-                let (first, second) = cut(rows);
-                (Self::DeadLetters(first), Self::DeadLetters(second))
-            }
+            Self::Events => EventRow::COLUMNS,
+            Self::MetricWindows => WindowRow::COLUMNS,
+            Self::MetricActivations => ActivationRow::COLUMNS,
+            Self::DeadLetters => DeadLetterRow::COLUMNS,
         }
     }
 }
 
-/// The rows of a batch, and a dead letter for each record that is none. Heartbeats and tombstones have no row.
-#[must_use]
-pub fn rows_of<'a>(topic: Topic, records: impl Iterator<Item = &'a Record>) -> (Rows, Vec<DeadLetterRow>) {
-    let mut dead = Vec::new();
-    let with_value = records.filter(|record| record.headers.get(header::TYPE).is_none());
-    let with_value = with_value.filter_map(|record| record.value.as_deref().map(|value| (record, value)));
-    let mut keep = |row: Result<(), String>, record: &Record| {
-        if let Err(detail) = row {
-            dead.push(dead_letter_of(record, &detail));
+/// A struct whose fields are the columns of a table, in the order in which they are written.
+macro_rules! row {
+    ($(#[$attribute:meta])* $name:ident<$life:lifetime> { $($(#[$of_field:meta])* $field:ident: $kind:ty,)* }) => {
+        $(#[$attribute])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $name<$life> { $($(#[$of_field])* pub $field: $kind,)* }
+        row!(impl [<$life>] $name<$life>, &$life [u8] { $($field: $kind,)* });
+    };
+    ($(#[$attribute:meta])* $name:ident { $($(#[$of_field:meta])* $field:ident: $kind:ty,)* }) => {
+        $(#[$attribute])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $name { $($(#[$of_field])* pub $field: $kind,)* }
+        row!(impl [] $name, &[u8] { $($field: $kind,)* });
+    };
+    (impl [$($generics:tt)*] $name:ty, $bytes:ty { $($field:ident: $kind:ty,)* }) => {
+        impl $($generics)* $name {
+            pub(super) const COLUMNS: &'static [&'static str] = &[$(stringify!($field)),*];
+
+            pub(super) fn write(&self, out: &mut Vec<u8>) {
+                $(self.$field.write(out);)*
+            }
+
+            /// The row that was written as `bytes`; `None`: they are none, or more than one.
+            #[must_use]
+            pub fn read(mut bytes: $bytes) -> Option<Self> {
+                let row = Self { $($field: <$kind>::read(&mut bytes)?,)* };
+                bytes.is_empty().then_some(row)
+            }
         }
     };
-    let rows = match topic {
-        Topic::MetricsWindows => {
-            let mut rows = Vec::new();
-            with_value.for_each(|(record, value)| keep(window_row(value).map(|row| rows.push(row)), record));
-            Rows::Windows(rows)
-        }
-        Topic::MetricsActivations => {
-            let mut rows = Vec::new();
-            with_value
-                .for_each(|(record, value)| keep(activation_row(record, value).map(|row| rows.push(row)), record));
-            Rows::Activations(rows)
-        }
-        Topic::EventsRejected => {
-            let mut rows = Vec::new();
-            with_value
-                .for_each(|(record, value)| keep(dead_letter_row(record, value).map(|row| rows.push(row)), record));
-            Rows::DeadLetters(rows)
-        }
-        _ => {
-            let mut rows = Vec::new();
-            with_value.for_each(|(record, value)| keep(event_row(record, value).map(|row| rows.push(row)), record));
-            Rows::Events(rows)
-        }
-    };
-    (rows, dead)
 }
 
-fn source_number(source: Source) -> i8 {
+row! {
+    /// Times are milliseconds (`DateTime64(3)`) or seconds (`DateTime`), decimals millionths.
+    EventRow<'a> {
+        workspace: Cow<'a, str>,
+        message_id: Cow<'a, str>,
+        source: i8,
+        kind: Cow<'a, str>,
+        name: Cow<'a, str>,
+        user_id: Cow<'a, str>,
+        anonymous_id: Cow<'a, str>,
+        group_id: Cow<'a, str>,
+        previous_id: Cow<'a, str>,
+        session_id: Cow<'a, str>,
+        campaign: Cow<'a, str>,
+        platform: Cow<'a, str>,
+        value: Option<i128>,
+        timestamp: i64,
+        received_at: i64,
+        /// JSON text.
+        properties: Cow<'a, str>,
+        context: Cow<'a, str>,
+        partition: u32,
+        offset: u64,
+    }
+}
+
+row! {
+    WindowRow {
+        workspace: String,
+        metric: String,
+        series: u64,
+        grain: i8,
+        zone: String,
+        window_start: u32,
+        window_end: u32,
+        key: String,
+        dimensions: BTreeMap<String, String>,
+        epoch: String,
+        revision: u64,
+        r#final: bool,
+        count: u64,
+        sum: i128,
+        min: Option<i128>,
+        max: Option<i128>,
+        distinct: Vec<u8>,
+        distribution: Vec<u8>,
+        updated_at: i64,
+    }
+}
+
+row! {
+    ActivationRow {
+        workspace: String,
+        metric: String,
+        series: u64,
+        source: i8,
+        partition: u32,
+        from_offset: u64,
+        until_offset: Option<u64>,
+        /// JSON text.
+        definition: String,
+        position: u64,
+    }
+}
+
+row! {
+    DeadLetterRow {
+        workspace: String,
+        reason: String,
+        detail: String,
+        field: String,
+        stage: String,
+        place: String,
+        received_at: i64,
+        original: String,
+        encoding: String,
+        original_size: u64,
+        partition: u32,
+        offset: u64,
+    }
+}
+
+/// Writes the row of a record and returns its own time (milliseconds); heartbeats and tombstones have no row.
+///
+/// # Errors
+/// The record is none of its topic's; nothing is written.
+pub(super) fn write_row(record: &Record, out: &mut Vec<u8>) -> Result<Option<i64>, String> {
+    let Some(value) = record.value.as_deref().filter(|_| record.headers.get(header::TYPE).is_none()) else {
+        return Ok(None);
+    };
+    let at_ms = match Table::of(record.topic) {
+        Table::Events => {
+            let row = event_row(record, value)?;
+            row.write(out);
+            row.timestamp
+        }
+        Table::MetricWindows => {
+            let row = window_row(value)?;
+            row.write(out);
+            row.updated_at
+        }
+        Table::MetricActivations => {
+            activation_row(record, value)?.write(out);
+            record.timestamp_ms
+        }
+        Table::DeadLetters => {
+            let letter: DeadLetter = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+            let row = letter_row(record, letter);
+            row.write(out);
+            row.received_at
+        }
+    };
+    Ok(Some(at_ms))
+}
+
+/// The number of a family of events in the tables' enums.
+pub(super) fn source_number(source: Source) -> i8 {
     match source {
         Source::Behavior => 1,
         Source::Campaign => 2,
@@ -237,27 +213,26 @@ fn source_number(source: Source) -> i8 {
     }
 }
 
-fn event_row(record: &Record, value: &[u8]) -> Result<EventRow, String> {
+fn event_row<'a>(record: &Record, value: &'a [u8]) -> Result<EventRow<'a>, String> {
     let event = Envelope::decode(value).map_err(|error| error.to_string())?;
-    let text = |id: Option<std::borrow::Cow<'_, str>>| id.map_or_else(String::new, std::borrow::Cow::into_owned);
     Ok(EventRow {
         source: source_number(event.source()),
-        workspace: event.workspace.into_owned(),
-        message_id: event.message_id.into_owned(),
-        kind: event.kind.as_str(),
-        name: event.name.into_owned(),
-        user_id: text(event.user_id),
-        anonymous_id: text(event.anonymous_id),
-        group_id: text(event.group_id),
-        previous_id: text(event.previous_id),
-        session_id: text(event.session_id),
-        campaign: text(event.campaign),
-        platform: text(event.platform),
+        workspace: event.workspace,
+        message_id: event.message_id,
+        kind: Cow::Borrowed(event.kind.as_str()),
+        name: event.name,
+        user_id: event.user_id.unwrap_or_default(),
+        anonymous_id: event.anonymous_id.unwrap_or_default(),
+        group_id: event.group_id.unwrap_or_default(),
+        previous_id: event.previous_id.unwrap_or_default(),
+        session_id: event.session_id.unwrap_or_default(),
+        campaign: event.campaign.unwrap_or_default(),
+        platform: event.platform.unwrap_or_default(),
         value: event.value.map(neonhub_schemas::Micros::raw),
         timestamp: event.timestamp_ms,
         received_at: event.received_at_ms,
-        properties: event.properties.into_owned(),
-        context: event.context.into_owned(),
+        properties: event.properties,
+        context: event.context,
         partition: record.partition,
         offset: record.offset,
     })
@@ -305,11 +280,6 @@ fn activation_row(record: &Record, value: &[u8]) -> Result<ActivationRow, String
     })
 }
 
-fn dead_letter_row(record: &Record, value: &[u8]) -> Result<DeadLetterRow, String> {
-    let letter: DeadLetter = serde_json::from_slice(value).map_err(|error| error.to_string())?;
-    Ok(letter_row(record, letter))
-}
-
 fn letter_row(record: &Record, letter: DeadLetter) -> DeadLetterRow {
     DeadLetterRow {
         workspace: letter.workspace,
@@ -321,8 +291,8 @@ fn letter_row(record: &Record, letter: DeadLetter) -> DeadLetterRow {
         received_at: letter.received_at,
         original: letter.original,
         encoding: match letter.encoding {
-            Encoding::Text => "text",
-            Encoding::Base64 => "base64",
+            Encoding::Text => "text".to_owned(),
+            Encoding::Base64 => "base64".to_owned(),
         },
         original_size: letter.original_size,
         partition: record.partition,
@@ -332,7 +302,7 @@ fn letter_row(record: &Record, letter: DeadLetter) -> DeadLetterRow {
 
 /// The landing's own dead letter for a record that has no row.
 #[must_use]
-pub fn dead_letter_of(record: &Record, detail: &str) -> DeadLetterRow {
+pub(super) fn dead_letter_of(record: &Record, detail: &str) -> DeadLetterRow {
     let workspace = record.headers.get(header::WORKSPACE);
     let letter = DeadLetter {
         workspace: workspace.map_or_else(String::new, |bytes| String::from_utf8_lossy(bytes).into_owned()),

@@ -6,7 +6,9 @@ use std::time::Duration;
 use neonhub_processors::engine::{
     CommitUnit, Committer, EngineError, EngineMetrics, LogReader, Ports, Source, SourceEvent,
 };
-use neonhub_processors::landing::{InsertError, Landing, LandingConfig, Rows, Tables};
+use neonhub_processors::landing::{
+    BatchLimits, Block, InlineInserter, InsertError, Landing, LandingConfig, Table as TableName, Tables,
+};
 use neonhub_schemas::event::Envelope;
 use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
@@ -111,16 +113,13 @@ struct TableState {
 }
 
 impl Tables for Table {
-    fn insert(&mut self, rows: &Rows, token: &str) -> Result<(), InsertError> {
+    fn insert(&mut self, rows: &Block, token: &str) -> Result<(), InsertError> {
         let mut state = self.0.lock().unwrap();
-        let rows = match rows {
-            Rows::Events(rows) => rows,
-            other => {
-                state.dead += other.len();
-                return Ok(());
-            }
-        };
-        if rows.iter().any(|row| state.refused.contains(&row.offset)) {
+        if rows.table != TableName::Events {
+            state.dead += rows.len();
+            return Ok(());
+        }
+        if rows.offsets().any(|offset| state.refused.contains(&offset)) {
             return Err(InsertError::Data("Code: 117".to_owned()));
         }
         let fault = if state.faults.is_empty() { Fault::None } else { state.faults.remove(0) };
@@ -128,12 +127,12 @@ impl Tables for Table {
             return Err(InsertError::Transient("away".to_owned()));
         }
         if state.tokens.insert(token.to_owned()) && fault != Fault::TokenWithoutRows {
-            state.offsets.extend(rows.iter().map(|row| row.offset));
+            state.offsets.extend(rows.offsets());
         }
         if fault == Fault::None { Ok(()) } else { Err(InsertError::Transient("answer lost".to_owned())) }
     }
 
-    fn landed_offsets(&mut self, _rows: &Rows) -> Result<Option<BTreeSet<u64>>, InsertError> {
+    fn landed_offsets(&mut self, _rows: &Block) -> Result<Option<BTreeSet<u64>>, InsertError> {
         Ok(Some(self.0.lock().unwrap().offsets.iter().copied().collect()))
     }
 }
@@ -164,9 +163,11 @@ fn landing(log: &Log, table: &Table, now: &Arc<AtomicI64>) -> Landing {
         reader: Box::new(NoReader),
         states: None,
     };
-    let config = LandingConfig { max_rows: 4, ..LandingConfig::default() };
+    let limits = BatchLimits { max_rows: 4, ..LandingConfig::default().limits };
+    let config = LandingConfig { limits, ..LandingConfig::default() };
+    let inserter = Box::new(InlineInserter::new(Box::new(table.clone())));
     let metrics = EngineMetrics::register(&prometheus::Registry::new()).unwrap();
-    Landing::new(ports, Box::new(table.clone()), Arc::new(move || now.load(Ordering::Relaxed)), config, metrics)
+    Landing::new(ports, inserter, Arc::new(move || now.load(Ordering::Relaxed)), config, metrics)
 }
 
 fn step_until_landed(landing: &mut Landing, now: &AtomicI64) {

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use neonhub_processors::engine::{EngineMetrics, kafka};
 use neonhub_processors::landing::{
-    ClickHouseTables, LANDED_TOPICS, Landing, LandingConfig, Rows, Tables as _, rows_of,
+    Block, BlockBuilder, ClickHouseTables, LANDED_TOPICS, Landing, LandingConfig, Tables as _,
 };
-use neonhub_schemas::record::Record;
+use neonhub_schemas::record::{Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
 use prometheus::Registry;
 
@@ -64,30 +64,39 @@ fn measure(scratch: &Scratch, settings: &Settings, beside: &Settings, events: u6
 
 fn land(scratch: &Scratch, settings: &Settings, events: u64) -> anyhow::Result<u64> {
     let ports = kafka::offsets_only(&scratch.config, "landing", "0", &LANDED_TOPICS)?;
-    let tables = ClickHouseTables::new(&clients::landing_config(settings))?;
+    let inserters = clients::inserters(settings, "landing")?;
     let config = LandingConfig { token_prefix: scratch.prefix.clone(), ..LandingConfig::default() };
     let metrics = EngineMetrics::register(&Registry::new())?;
-    let mut landing = Landing::new(ports, Box::new(tables), clock::wall(), config, metrics);
+    let mut landing = Landing::new(ports, Box::new(inserters), clock::wall(), config, metrics);
     let mut landed = 0;
     while landed < events {
         landed += landing.step()? as u64;
     }
+    landing.finish()?;
     Ok(landed)
 }
 
-/// Rows per second when they are ready in memory, in blocks of the landing's size.
+/// Rows per second when they are ready in memory, as the bytes that are sent, in blocks of the landing's size.
 fn straight(scratch: &Scratch, settings: &Settings, events: u64) -> anyhow::Result<f64> {
     let mut records: Vec<Record> = Vec::new();
     scratch.read(Topic::EventsCampaign, |record| records.push(record))?;
-    let blocks: Vec<Rows> =
-        records.chunks(100_000).map(|block| rows_of(Topic::EventsCampaign, block.iter()).0).collect();
+    let blocks = records.chunks(100_000).map(block_of).collect::<anyhow::Result<Vec<Block>>>()?;
+    drop(records);
     let mut tables = ClickHouseTables::new(&clients::landing_config(settings))?;
     let began = std::time::Instant::now();
     for (number, rows) in blocks.iter().enumerate() {
         tables.insert(rows, &format!("limit-{number}"))?;
     }
     let seconds = began.elapsed().as_secs_f64();
-    let rows: usize = blocks.iter().map(Rows::len).sum();
+    let rows: usize = blocks.iter().map(Block::len).sum();
     anyhow::ensure!(rows as u64 == events, "{rows} rows of {events} events");
     Ok(per_second(events, seconds))
+}
+
+fn block_of(records: &[Record]) -> anyhow::Result<Block> {
+    let mut rows = BlockBuilder::new(TopicPartition { topic: Topic::EventsCampaign, partition: 0 });
+    for record in records {
+        rows.push(record).map_err(anyhow::Error::msg)?;
+    }
+    Ok(rows.finish())
 }

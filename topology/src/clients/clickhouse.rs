@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clickhouse::Client;
-use neonhub_processors::landing::ClickHouseConfig;
+use neonhub_processors::landing::{ClickHouseConfig, ClickHouseTables, InsertThreads, Tables};
 use neonhub_schemas::migrations::{CLICKHOUSE, ClickHouseTarget};
 
 use crate::settings::Settings;
@@ -17,6 +17,17 @@ pub fn landing_config(settings: &Settings) -> ClickHouseConfig {
         password: settings.clickhouse.password.clone(),
         timeout: Duration::from_secs(60),
     }
+}
+
+/// Threads with a connection each, as many as the settings name.
+///
+/// # Errors
+/// The system gives no threads.
+pub fn inserters(settings: &Settings, name: &str) -> std::io::Result<InsertThreads> {
+    let config = landing_config(settings);
+    let tables = |_| Ok(Box::new(ClickHouseTables::new(&config)?) as Box<dyn Tables>);
+    let tables = (0..settings.processing.landing_inserts).map(tables).collect::<std::io::Result<_>>()?;
+    InsertThreads::start(name, tables)
 }
 
 #[must_use]

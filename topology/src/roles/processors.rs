@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use neonhub_processors::engine::kafka::Scope;
 use neonhub_processors::engine::{Clock, EngineError, EngineMetrics, Ports, Stage, Worker, WorkerConfig};
-use neonhub_processors::landing::{ClickHouseTables, LANDED_TOPICS, Landing, LandingConfig};
+use neonhub_processors::landing::{BatchLimits, LANDED_TOPICS, Landing, LandingConfig};
 use neonhub_processors::metrics::{MergeConfig, MetricsMerge, MetricsPartial, PartialConfig};
 use neonhub_processors::refine::{Refine, RefineConfig};
 use prometheus::Registry;
@@ -243,20 +243,22 @@ fn run_stage<S: Stage>(shared: &Shared, group: &str, slot: &str, stage: S) -> Re
 
 fn land(shared: &Shared, slot: &str) -> Result<(), EngineError> {
     let ports = shared.backbone.landing_ports("landing", slot, &LANDED_TOPICS)?;
-    let tables = ClickHouseTables::new(&clients::landing_config(&shared.settings))
+    let inserters = clients::inserters(&shared.settings, &format!("landing-{slot}"))
         .map_err(|error| EngineError::Fatal(error.to_string()))?;
+    let limits = BatchLimits { max_rows: shared.settings.processing.landing_rows, ..LandingConfig::default().limits };
     let config = LandingConfig {
+        limits,
         linger: shared.settings.processing.landing_linger,
         token_prefix: shared.settings.backbone.topic_prefix.clone(),
         ..LandingConfig::default()
     };
     let clock = Arc::clone(&shared.clock);
-    let mut landing = Landing::new(ports, Box::new(tables), clock, config, shared.metrics.clone());
+    let mut landing = Landing::new(ports, Box::new(inserters), clock, config, shared.metrics.clone());
     let _at_work = AtWork::new(&shared.health);
     while !shared.stop.is_stopped() {
         landing.step()?;
     }
-    Ok(())
+    landing.finish()
 }
 
 /// Counts a worker as working while it lives.

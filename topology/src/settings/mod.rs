@@ -134,6 +134,8 @@ pub struct ProcessingSettings {
     pub dedup_window: Duration,
     pub out_of_orderness: Duration,
     pub landing_linger: Duration,
+    pub landing_rows: usize,
+    pub landing_inserts: usize,
     pub max_keys: u32,
     /// Of metric windows in memory, over all partitions.
     pub state_memory_bytes: usize,
@@ -225,6 +227,8 @@ impl Settings {
                 dedup_window: Duration::from_secs(values.number("dedup_window_seconds", 1, 7 * 86_400)?),
                 out_of_orderness: Duration::from_secs(values.number("out_of_orderness_seconds", 0, 86_400)?),
                 landing_linger: Duration::from_millis(values.number("landing_linger_ms", 0, 60_000)?),
+                landing_rows: values.number("landing_rows", 1, 10_000_000)?,
+                landing_inserts: values.number("landing_inserts", 1, 64)?,
                 max_keys: values.number("max_metric_keys", 1, 10_000_000)?,
                 state_memory_bytes: values.number::<usize>("state_memory_mb", 1, 1_000_000)? << 20,
                 session_timeout: Duration::from_millis(values.number("session_timeout_ms", 6_000, 300_000)?),

@@ -62,6 +62,8 @@ pub const SETTINGS: &[Setting] = &[
     open("dedup_window_seconds", "3600", "A message id that comes again within this time is a retry."),
     open("out_of_orderness_seconds", "30", "How far behind the newest event time an event is not late yet."),
     open("landing_linger_ms", "400", "How long rows wait for others before they are inserted."),
+    open("landing_rows", "100000", "Most records of one insert."),
+    open("landing_inserts", "2", "Inserts of a landing's thread that run side by side."),
     open("max_metric_keys", "10000", "Keys of a metric in one window; the rest is counted under __other__."),
     open(
         "state_memory_mb",

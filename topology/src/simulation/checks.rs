@@ -95,12 +95,12 @@ fn each_message_is_refined_once(world: &World) -> Result<BTreeMap<Spot, Refined<
 
 fn events_are_landed_once(stored: &Stored, refined: &BTreeMap<Spot, Refined<'_>>) -> Result<(), String> {
     let mut landed = BTreeSet::new();
-    for row in &stored.events {
+    for row in stored.events() {
         let spot = (row.source, row.partition, row.offset);
         ensure!(landed.insert(spot), "{spot:?} is landed twice");
         let Refined { posted, session_id } =
             refined.get(&spot).ok_or_else(|| format!("{spot:?} is landed and was never there"))?;
-        ensure!(is_row_of(row, posted) && row.session_id == *session_id, "{row:?} is landed for {posted:?}");
+        ensure!(is_row_of(&row, posted) && row.session_id == *session_id, "{row:?} is landed for {posted:?}");
     }
     let mut due = refined.iter().filter(|(_, event)| !event.posted.is_refused);
     let lost = due.find(|(spot, _)| !landed.contains(*spot));
@@ -144,7 +144,7 @@ fn windows_become_final(world: &World) -> Result<(), String> {
     Ok(())
 }
 
-fn is_row_of(row: &EventRow, posted: &Posted) -> bool {
+fn is_row_of(row: &EventRow<'_>, posted: &Posted) -> bool {
     row.workspace == posted.workspace
         && row.message_id == posted.message_id
         && row.kind == posted.kind.as_str()

@@ -4,10 +4,10 @@
 //!
 //! | module | has |
 //! |---|---|
-//! | `plan` | what a seed decides in advance, and how a failing plan is made short |
+//! | `plan`, `settings` | what a seed decides in advance, and how a failing plan is made short |
 //! | `world` | the scheduler |
 //! | `traffic`, `definitions` | requests, and words on `control` |
-//! | `faults`, `tables` | ports and tables that fail as real ones do |
+//! | `faults`, `tables`, `inserters` | ports and tables that fail as real ones do, inserts that take their time |
 //! | `breaks` | promises broken on purpose |
 //! | `observer`, `checks` | what must hold at every step, and at the end |
 //! | `oracle`, `civil` | the recount, written apart from the stages |
@@ -17,10 +17,12 @@ mod checks;
 mod civil;
 mod definitions;
 mod faults;
+mod inserters;
 mod observer;
 mod oracle;
 mod plan;
 mod rng;
+mod settings;
 mod tables;
 mod traffic;
 mod world;

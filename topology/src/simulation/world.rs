@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use crate::embedded::engine::ports;
 use crate::embedded::log::{CommitMode, Log, LogOptions, MemoryStore};
-use neonhub_processors::engine::{Clock, EngineError, EngineMetrics, MemoryStates, Worker, WorkerConfig};
+use neonhub_processors::engine::{Clock, EngineError, EngineMetrics, MemoryStates, Worker};
 use neonhub_processors::landing::{LANDED_TOPICS, Landing, LandingConfig};
 use neonhub_processors::metrics::{MergeConfig, MetricsMerge, MetricsPartial, PartialConfig};
 use neonhub_processors::refine::{Refine, RefineConfig};
@@ -19,12 +18,13 @@ use neonhub_schemas::topics::Topic;
 use prometheus::Registry;
 
 use super::breaks::{self, Break};
-use super::civil::{FixedZone, KATHMANDU, UTC};
 use super::definitions::Sayings;
 use super::faults::{Faults, Moment, Rates, SharedFaults, wrap};
+use super::inserters::{Orphans, SlowInserters};
 use super::observer::Observer;
 use super::plan::{self, Turn};
 use super::rng::Rng;
+use super::settings::Settings;
 use super::tables::{FakeTables, Stored};
 use super::traffic::{Post, Traffic};
 
@@ -79,7 +79,7 @@ impl Running {
             Self::Refine(worker) => worker.finish(),
             Self::Partial(worker) => worker.finish(),
             Self::Merge(worker, _) => worker.finish(),
-            Self::Landing(_) => Ok(()),
+            Self::Landing(landing) => landing.finish(),
         }
     }
 }
@@ -97,43 +97,6 @@ impl Slot {
     }
 }
 
-/// What a seed decides about the settings.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    pub zone: FixedZone,
-    pub partitions: u32,
-    pub max_keys: u32,
-    pub is_capped: bool,
-    worker: WorkerConfig,
-    landing_rows: usize,
-    landing_bytes: usize,
-    /// Of windows, in each partition; `None`: everything stays in memory, and nothing on a local disk.
-    memory_per_partition: Option<usize>,
-    save_interval: Duration,
-}
-
-impl Settings {
-    fn of(seed: u64, rng: &mut Rng) -> Self {
-        let is_capped = seed % 5 == 4;
-        let partitions = *rng.pick(&[1, 2, 3, 3, 3]);
-        Self {
-            zone: if seed % 4 == 3 { KATHMANDU } else { UTC },
-            partitions,
-            max_keys: if is_capped { partitions * 2 } else { 10_000 },
-            is_capped,
-            worker: WorkerConfig {
-                commit_interval: Duration::from_millis(*rng.pick(&[0, 100, 500])),
-                commit_records: *rng.pick(&[1, 10, 50_000]),
-                idle_wait: Duration::ZERO,
-            },
-            landing_rows: *rng.pick(&[1, 7, 100_000]),
-            landing_bytes: *rng.pick(&[2_000, 1 << 26]),
-            memory_per_partition: *rng.pick(&[None, Some(500), Some(3_000), Some(10_000), Some(1 << 26)]),
-            save_interval: Duration::from_millis(*rng.pick(&[0, 200, 10_000])),
-        }
-    }
-}
-
 pub struct World {
     pub settings: Settings,
     pub log: Log,
@@ -142,6 +105,7 @@ pub struct World {
     pub sayings: Sayings,
     pub observer: Observer,
     pub stored: Arc<Mutex<Stored>>,
+    orphans: Orphans,
     pub crashes: u64,
     clock: Arc<AtomicI64>,
     /// Reseeded by each turn, so that leaving one out changes nothing about the others.
@@ -180,6 +144,7 @@ impl World {
             sayings: Sayings::default(),
             observer: Observer::new(settings.partitions),
             stored: Arc::default(),
+            orphans: Arc::default(),
             crashes: 0,
             clock: Arc::new(AtomicI64::new(BEGIN_MS + rng.between(0, 40 * 24 * 60) * MINUTE)),
             faults: SharedFaults::new(faults),
@@ -279,6 +244,7 @@ impl World {
             45..=52 => return self.say_definition(),
             53..=60 => return self.maintain(),
             61..=75 => self.slow_down(),
+            76..=85 => return self.let_orphan_arrive(),
             _ => return self.step(index),
         }
         Ok(())
@@ -323,6 +289,21 @@ impl World {
         let partition = u32::try_from(self.rng.below(topic.partitions(self.settings.partitions).into())).unwrap_or(0);
         let faults = &mut *self.faults.lock();
         faults.slow = if faults.slow.is_some() { None } else { Some(TopicPartition { topic, partition }) };
+    }
+
+    /// What was under way when its landing died is inserted after all.
+    fn let_orphan_arrive(&mut self) -> Result<(), String> {
+        let mut orphans = self.orphans.lock().map_err(|error| error.to_string())?;
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        let index = usize::try_from(self.rng.below(orphans.len() as u64)).unwrap_or(0);
+        let orphan = orphans.swap_remove(index);
+        drop(orphans);
+        let mut tables = FakeTables { stored: Arc::clone(&self.stored), faults: self.faults.clone() };
+        let outcome = orphan.run(&mut tables);
+        self.note(format_args!("an insert of a dead landing arrives for {}: {outcome:?}", orphan.place));
+        Ok(())
     }
 
     /// The first slot of a role always comes back at once, the second now and then.
@@ -412,12 +393,9 @@ impl World {
             }
             Role::Landing => {
                 let tables = FakeTables { stored: Arc::clone(&self.stored), faults: self.faults.clone() };
-                let config = LandingConfig {
-                    max_rows: self.settings.landing_rows,
-                    max_bytes: self.settings.landing_bytes,
-                    ..LandingConfig::default()
-                };
-                Running::Landing(Box::new(Landing::new(ports, Box::new(tables), clock, config, metrics)))
+                let inserters = Box::new(SlowInserters::new(tables, &self.faults, &self.orphans));
+                let config = LandingConfig { limits: self.settings.landing, ..LandingConfig::default() };
+                Running::Landing(Box::new(Landing::new(ports, inserters, clock, config, metrics)))
             }
         })
     }
