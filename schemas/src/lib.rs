@@ -10,6 +10,7 @@ pub mod metric;
 pub mod micros;
 pub mod migrations;
 pub mod record;
+mod scanner;
 pub mod sketch;
 pub mod time;
 pub mod topics;

@@ -61,6 +61,9 @@ impl FromStr for Micros {
     type Err = MicrosError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(raw) = parse_short(text) {
+            return Ok(Self(i128::from(raw)));
+        }
         let (negative, rest) = match text.as_bytes() {
             [b'-', ..] => (true, &text[1..]),
             [b'+', ..] => (false, &text[1..]),
@@ -118,6 +121,40 @@ impl FromStr for Micros {
     }
 }
 
+/// At most twelve digits, a point and at most six more: nearly all values, and no 128-bit arithmetic.
+fn parse_short(text: &str) -> Option<i64> {
+    let (is_negative, digits) = match text.as_bytes() {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    let mut magnitude = 0_i64;
+    let (mut whole, mut places) = (0, None);
+    for byte in digits {
+        match (byte, &mut places) {
+            (b'0'..=b'9', None) => whole += 1,
+            (b'0'..=b'9', Some(places)) => *places += 1,
+            (b'.', None) => {
+                places = Some(0_usize);
+                continue;
+            }
+            _ => return None,
+        }
+        if whole > 12 || places > Some(6) {
+            return None;
+        }
+        magnitude = magnitude * 10 + i64::from(byte - b'0');
+    }
+    let missing = match places {
+        None if whole > 0 => 6,
+        Some(places @ 1..=6) => 6 - places,
+        _ => return None,
+    };
+    for _ in 0..missing {
+        magnitude *= 10;
+    }
+    Some(if is_negative { -magnitude } else { magnitude })
+}
+
 fn parse_exponent(text: &str) -> Result<i64, MicrosError> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -131,16 +168,29 @@ fn parse_exponent(text: &str) -> Result<i64, MicrosError> {
 impl fmt::Display for Micros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let magnitude = self.0.unsigned_abs();
-        let (whole, rest) = (magnitude / ONE.unsigned_abs(), magnitude % ONE.unsigned_abs());
         if self.0 < 0 {
             f.write_str("-")?;
         }
-        write!(f, "{whole}")?;
+        // Division of 128 bits is slow, and nearly no number needs it.
+        let (whole, mut rest) = match u64::try_from(magnitude) {
+            Ok(small) => (u128::from(small / 1_000_000), small % 1_000_000),
+            Err(_) => (magnitude / ONE.unsigned_abs(), (magnitude % ONE.unsigned_abs()) as u64),
+        };
+        match u64::try_from(whole) {
+            Ok(small) => write!(f, "{small}")?,
+            Err(_) => write!(f, "{whole}")?,
+        }
         if rest == 0 {
             return Ok(());
         }
-        let fraction = format!("{rest:06}");
-        write!(f, ".{}", fraction.trim_end_matches('0'))
+        let mut fraction = *b".000000";
+        for digit in fraction[1..].iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        let length = fraction.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
+        // A point and digits are ASCII.
+        f.write_str(std::str::from_utf8(&fraction[..length]).unwrap_or_default())
     }
 }
 
@@ -168,7 +218,7 @@ impl<'de> Deserialize<'de> for Micros {
 }
 
 /// Reads back what [`fmt::Display`] wrote; sums may be larger than a single value.
-fn parse_sum(text: &str) -> Result<Micros, MicrosError> {
+pub(crate) fn parse_sum(text: &str) -> Result<Micros, MicrosError> {
     if let Ok(value) = text.parse::<Micros>() {
         return Ok(value);
     }
@@ -222,6 +272,19 @@ mod tests {
         assert_eq!(raw("1e18"), LARGEST);
         assert_eq!(raw("0.000001e12"), 1_000_000 * ONE);
         assert_eq!(raw("1e-400"), 0);
+    }
+
+    #[test]
+    fn short_decimals_are_read_the_quick_way_and_mean_the_same() {
+        for text in ["0", "00", "7", "-7", "1.5", "-0.000001", "999999999999.999999", ".5", "-.5", "000000000001.10"] {
+            // A sign in front keeps the quick way out.
+            let slow: Micros =
+                text.strip_prefix('-').map_or_else(|| format!("+{text}"), |_| format!("{text}e0")).parse().unwrap();
+            assert_eq!(parse_short(text).map(i128::from), Some(slow.raw()), "{text}");
+        }
+        for text in ["", "-", ".", "1.", "-.", "1.1234567", "1234567890123", "1e3", "1.2.3", "+1", "--1", "x"] {
+            assert_eq!(parse_short(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -40,40 +40,72 @@ pub fn parse_ms(text: &str) -> Result<i64, jiff::Error> {
 
 /// `2019-11-24T00:00:02.123Z`. Years 1970 to 9998 only: this runs several times an event.
 fn format_canonical_ms(ms: i64) -> String {
-    let (year, month, day) = civil_of_days(ms / DAY_MS);
     let mut text = *b"0000-00-00T00:00:00.000Z";
-    let mut put = |at: usize, digits: usize, mut number: i64| {
-        for place in (at..at + digits).rev() {
-            text[place] = b'0' + u8::try_from(number % 10).unwrap_or(0);
-            number /= 10;
-        }
-    };
-    put(0, 4, year);
-    put(5, 2, month);
-    put(8, 2, day);
-    put(11, 2, ms / 3_600_000 % 24);
-    put(14, 2, ms / 60_000 % 60);
-    put(17, 2, ms / 1_000 % 60);
-    put(20, 3, ms % 1_000);
+    put_civil(&mut text, ms.div_euclid(1_000));
+    put_digits(&mut text[20..23], ms.rem_euclid(1_000));
     // Digits and what was there are ASCII.
     String::from_utf8_lossy(&text).into_owned()
+}
+
+/// `2019-11-24T00:00:02Z`, as jiff prints a whole second. `None` outside of the years 1970 to 9998.
+pub(crate) fn format_canonical_s(second: i64) -> Option<[u8; 20]> {
+    if !(0..LAST_YEAR_MS / 1_000).contains(&second) {
+        return None;
+    }
+    let mut text = *b"0000-00-00T00:00:00Z";
+    put_civil(&mut text, second);
+    Some(text)
+}
+
+fn put_civil(text: &mut [u8], second: i64) {
+    let (year, month, day) = civil_of_days(second / 86_400);
+    put_digits(&mut text[0..4], year);
+    put_digits(&mut text[5..7], month);
+    put_digits(&mut text[8..10], day);
+    put_digits(&mut text[11..13], second / 3_600 % 24);
+    put_digits(&mut text[14..16], second / 60 % 60);
+    put_digits(&mut text[17..19], second % 60);
+}
+
+fn put_digits(place: &mut [u8], mut number: i64) {
+    for digit in place.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+    }
 }
 
 /// Reads the form that [`format_ms`] writes for the years 1970 to 9998, and no other.
 #[must_use]
 pub(crate) fn parse_canonical_ms(text: &str) -> Option<i64> {
     let text: &[u8; 24] = text.as_bytes().try_into().ok()?;
-    let number = |at: usize, digits: usize| {
-        text[at..at + digits]
-            .iter()
-            .try_fold(0_i64, |number, byte| byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0')))
-    };
-    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (23, b'Z')];
+    if (text[19], text[23]) != (b'.', b'Z') {
+        return None;
+    }
+    Some(parse_civil(text)? * 1_000 + digits(&text[20..23])?)
+}
+
+/// Reads the form that [`format_canonical_s`] writes, and no other.
+#[must_use]
+pub(crate) fn parse_canonical_s(text: &str) -> Option<i64> {
+    let text: &[u8; 20] = text.as_bytes().try_into().ok()?;
+    if text[19] != b'Z' {
+        return None;
+    }
+    parse_civil(text)
+}
+
+fn digits(text: &[u8]) -> Option<i64> {
+    text.iter().try_fold(0_i64, |number, byte| byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0')))
+}
+
+/// Seconds since the epoch at `2019-11-24T00:00:02`, the first 19 bytes of `text`.
+fn parse_civil(text: &[u8]) -> Option<i64> {
+    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
     if marks.iter().any(|(at, mark)| text[*at] != *mark) {
         return None;
     }
-    let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
-    let (hour, minute, second, ms) = (number(11, 2)?, number(14, 2)?, number(17, 2)?, number(20, 3)?);
+    let (year, month, day) = (digits(&text[0..4])?, digits(&text[5..7])?, digits(&text[8..10])?);
+    let (hour, minute, second) = (digits(&text[11..13])?, digits(&text[14..16])?, digits(&text[17..19])?);
     if !(1970..9999).contains(&year) || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
@@ -82,7 +114,7 @@ pub(crate) fn parse_canonical_ms(text: &str) -> Option<i64> {
     if civil_of_days(days) != (year, month, day) {
         return None;
     }
-    Some(days * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1_000 + ms)
+    Some(days * (DAY_MS / 1_000) + (hour * 60 + minute) * 60 + second)
 }
 
 /// Days since 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms"), for years from 1970 on.
@@ -143,6 +175,10 @@ mod tests {
         for ms in (0..LAST_YEAR_MS).step_by(90_061_001 * 7).chain([LAST_YEAR_MS - 1]) {
             assert_eq!(format_ms(ms), jiffs(ms));
             assert_eq!(parse_canonical_ms(&jiffs(ms)), Some(ms));
+            let second = ms / 1_000;
+            let whole = Timestamp::from_second(second).unwrap().to_string();
+            assert_eq!(format_canonical_s(second).as_ref().map(<[u8; 20]>::as_slice), Some(whole.as_bytes()));
+            assert_eq!(parse_canonical_s(&whole), Some(second));
         }
         for ms in [-1, LAST_YEAR_MS, i64::MIN, i64::MAX] {
             assert!(parse_canonical_ms(&format_ms(ms)).is_none_or(|read| read == ms));
@@ -163,6 +199,8 @@ mod tests {
             "+019-11-24T00:00:00.000Z",
         ] {
             assert_eq!(parse_canonical_ms(text), None, "{text}");
+            assert_eq!(parse_canonical_s(&text.replace(".000", "")), None, "{text}");
         }
+        assert_eq!((format_canonical_s(-1), format_canonical_s(LAST_YEAR_MS / 1_000)), (None, None));
     }
 }

@@ -27,7 +27,7 @@ pub type AggregationOf<'a> = &'a dyn Fn(&MetricKey) -> Option<Aggregation>;
 /// `None`: a tombstone, or nothing that this version can read.
 #[must_use]
 pub fn read_update(record: &Record, aggregation_of: AggregationOf<'_>) -> Option<Update> {
-    let upsert: WindowUpsert = serde_json::from_slice(record.value.as_ref()?).ok()?;
+    let upsert = WindowUpsert::decode(record.value.as_ref()?).ok()?;
     let aggregate = upsert.state.to_aggregate().ok()?;
     let aggregation = aggregation_of(&upsert.key).or_else(|| guess(&aggregate));
     let value = aggregation.and_then(|aggregation| aggregation.read(&aggregate));

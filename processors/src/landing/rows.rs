@@ -239,7 +239,7 @@ fn event_row<'a>(record: &Record, value: &'a [u8]) -> Result<EventRow<'a>, Strin
 }
 
 fn window_row(value: &[u8]) -> Result<WindowRow, String> {
-    let upsert: WindowUpsert = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+    let upsert = WindowUpsert::decode(value).map_err(|error| error.to_string())?;
     let (distinct, distribution) = upsert.state.sketch_bytes().map_err(|error| error.to_string())?;
     let second = |second: i64| u32::try_from(second).map_err(|_| format!("window at {second} is out of range"));
     Ok(WindowRow {

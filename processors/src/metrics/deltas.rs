@@ -97,8 +97,7 @@ fn partial_record(key: &MetricKey, deltas: Vec<Delta>, upstream: &PartialHeader,
         topic: Topic::MetricsPartials,
         partition: None,
         key: Bytes::from(key.to_text()),
-        // A struct of strings and numbers always has a JSON form.
-        value: Some(Bytes::from(serde_json::to_vec(&partial).unwrap_or_default())),
+        value: Some(Bytes::from(partial.encode())),
         headers: Headers::new().with(header::SCHEMA, Bytes::from_static(b"1")),
         timestamp_ms: now_ms,
     }

@@ -204,7 +204,7 @@ impl Stage for MetricsMerge {
             }
             return Ok(());
         };
-        let Ok(upsert) = serde_json::from_slice::<WindowUpsert>(value) else { return Ok(()) };
+        let Ok(upsert) = WindowUpsert::decode(value) else { return Ok(()) };
         let Ok(aggregate) = upsert.state.to_aggregate() else { return Ok(()) };
         task.restored_to = task.restored_to.max(Some(upsert.as_of));
         task.has_applied(upsert.as_of);
@@ -224,7 +224,7 @@ impl Stage for MetricsMerge {
 
     fn process(&self, task: &mut MergeTask, record: &Record, now_ms: i64, out: &mut Outputs) {
         let Some(value) = &record.value else { return };
-        let partial = match serde_json::from_slice::<Partial>(value) {
+        let partial = match Partial::decode(value) {
             Ok(partial) => partial,
             Err(error) => return out.reject(record, self.name(), "undecodable", error),
         };

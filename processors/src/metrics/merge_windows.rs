@@ -314,8 +314,7 @@ fn upsert_of(
 
 fn upsert_record(partition: u32, upsert: WindowUpsert) -> NewRecord {
     let key = window_key(&upsert.key, upsert.grain, &upsert.zone, upsert.window_start, upsert.epoch);
-    // Times within ClickHouse's range always have a text form.
-    let value = serde_json::to_vec(&upsert).unwrap_or_default();
+    let value = upsert.encode();
     window_record(partition, key, Some(value), upsert.updated_at)
 }
 

@@ -151,7 +151,7 @@ impl MetricsPartial {
         task.said_at_ms = now_ms;
         let key = Bytes::from(format!("watermark|{}", task.place));
         let partial = Partial { upstream, key: None, deltas: Vec::new() };
-        let value = Bytes::from(serde_json::to_vec(&partial).unwrap_or_default());
+        let value = Bytes::from(partial.encode());
         for partition in 0..self.config.partials_partitions {
             out.records.push(NewRecord {
                 topic: Topic::MetricsPartials,

@@ -5,16 +5,14 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize as _;
-use serde_json::value::RawValue;
-
 use super::envelope::Envelope;
 use super::kind::Kind;
+use crate::scanner::Scanner;
 use crate::time;
 
 /// `None`: not this form, or not an event.
 pub(super) fn decode(bytes: &[u8]) -> Option<Envelope<'_>> {
-    let mut scanner = Scanner { rest: std::str::from_utf8(bytes).ok()? };
+    let mut scanner = Scanner::new(bytes)?;
     scanner.literal("{\"schema\":1,\"workspace\":\"")?;
     let workspace = scanner.string()?;
     scanner.literal(",\"message_id\":\"")?;
@@ -48,9 +46,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Envelope<'_>> {
     let properties = scanner.value()?;
     scanner.literal(",\"context\":")?;
     let context = scanner.value()?;
-    if scanner.rest != "}" {
-        return None;
-    }
+    scanner.end()?;
     let owned = |text: Option<_>| text.map(Cow::Borrowed);
     Some(Envelope {
         workspace: Cow::Borrowed(workspace),
@@ -74,47 +70,4 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Envelope<'_>> {
 
 fn integration(text: &str) -> Option<Kind> {
     (text == Kind::Integration.as_str()).then_some(Kind::Integration)
-}
-
-struct Scanner<'a> {
-    rest: &'a str,
-}
-
-impl<'a> Scanner<'a> {
-    fn literal(&mut self, literal: &str) -> Option<()> {
-        self.rest = self.rest.strip_prefix(literal)?;
-        Some(())
-    }
-
-    /// To the closing quote. A string with an escape, or with what ought to be one, is not read here.
-    fn string(&mut self) -> Option<&'a str> {
-        let end = self.rest.bytes().position(|byte| byte == b'"' || byte == b'\\' || byte < 0x20)?;
-        if self.rest.as_bytes()[end] != b'"' {
-            return None;
-        }
-        let (text, rest) = self.rest.split_at(end);
-        self.rest = &rest[1..];
-        Some(text)
-    }
-
-    #[expect(clippy::option_option, reason = "absent is no failure")]
-    fn optional(&mut self, member: &str) -> Option<Option<&'a str>> {
-        match self.rest.strip_prefix(member) {
-            None => Some(None),
-            Some(rest) => {
-                self.rest = rest;
-                self.string().map(Some)
-            }
-        }
-    }
-
-    /// Any JSON value, as it stands.
-    fn value(&mut self) -> Option<&'a str> {
-        let mut values = serde_json::Deserializer::from_str(self.rest);
-        let raw = <&'a RawValue>::deserialize(&mut values).ok()?;
-        let text = raw.get();
-        // serde drops the blanks in front of a value; this form has none.
-        self.rest = self.rest.strip_prefix(text)?;
-        Some(text)
-    }
 }

@@ -4,6 +4,7 @@
 
 mod aggregate;
 mod calendar;
+mod canonical;
 mod key;
 mod record;
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::aggregate::Aggregate;
 use super::calendar::Grain;
+use super::canonical;
 use crate::event::Source;
 use crate::metric::MetricKey;
 use crate::micros::Micros;
@@ -109,6 +110,20 @@ pub struct Partial {
     pub deltas: Vec<Delta>,
 }
 
+impl Partial {
+    /// The value of a record on `metrics.partials`. Times within the range of instants always have a text form.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        canonical::write_partial(self).unwrap_or_else(|| serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// # Errors
+    /// The bytes are no partial.
+    pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        canonical::read_partial(bytes).map_or_else(|| serde_json::from_slice(bytes), Ok)
+    }
+}
+
 /// One life of a window in memory: named by the place in `metrics.partials` that opened it. A window that was evicted
 /// and gets a late event lives again as another epoch; readers merge the epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -175,6 +190,20 @@ pub struct WindowUpsert {
     #[serde(with = "time::rfc3339")]
     #[schemars(with = "String")]
     pub updated_at: i64,
+}
+
+impl WindowUpsert {
+    /// The value of a record on `metrics.windows`. Times within the range of instants always have a text form.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        canonical::write_upsert(self).unwrap_or_else(|| serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// # Errors
+    /// The bytes are no upsert.
+    pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        canonical::read_upsert(bytes).map_or_else(|| serde_json::from_slice(bytes), Ok)
+    }
 }
 
 /// Unix seconds as RFC 3339 text.
