@@ -25,17 +25,25 @@ pub struct Up {
     pub ingest_url: String,
     pub api_url: String,
     pub clickhouse_url: String,
+    pub processors_url: String,
     pub http: reqwest::Client,
-    _folder: tempfile::TempDir,
+    /// `None`: the caller's.
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Up {
     pub async fn start(library: &Path, more: &[(&str, String)]) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("neonhub-bench-").tempdir()?;
+        let folder = scratch_folder()?;
+        let up = Self::start_in(folder.path(), library, more).await?;
+        Ok(Self { _folder: Some(folder), ..up })
+    }
+
+    /// On data that may be there already.
+    pub async fn start_in(folder: &Path, library: &Path, more: &[(&str, String)]) -> anyhow::Result<Self> {
         let (ingest, api, processors, clickhouse) =
             (free_address()?, free_address()?, free_address()?, free_address()?);
         let mut settings = vec![
-            ("NEONHUB_DATA_DIR", folder.path().display().to_string()),
+            ("NEONHUB_DATA_DIR", folder.display().to_string()),
             ("NEONHUB_LIBCHDB", library.display().to_string()),
             ("NEONHUB_INGEST_ADDR", ingest.to_string()),
             ("NEONHUB_API_ADDR", api.to_string()),
@@ -56,8 +64,9 @@ impl Up {
             ingest_url: format!("http://{ingest}"),
             api_url: format!("http://{api}"),
             clickhouse_url: format!("http://{clickhouse}"),
+            processors_url: format!("http://{processors}"),
             http,
-            _folder: folder,
+            _folder: None,
         })
     }
 
@@ -78,6 +87,11 @@ impl Up {
         let text = self.http.post(&self.clickhouse_url).body(query.to_owned()).send().await?.text().await?;
         text.trim().parse().map_err(|_| anyhow::anyhow!("{query}: {text}"))
     }
+}
+
+/// Gone when dropped.
+pub fn scratch_folder() -> std::io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("neonhub-bench-").tempdir()
 }
 
 pub async fn run(library: PathBuf, events: u64) -> anyhow::Result<Figure> {

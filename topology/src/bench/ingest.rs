@@ -11,7 +11,7 @@ use neonhub_schemas::topics::Topic;
 
 use super::Figure;
 use super::children::{Role, free_address};
-use super::events;
+use super::events::{self, Spread};
 use super::load::post_all;
 use super::scratch::Scratch;
 use super::usage::{Meter, Used, peak_rss_mb};
@@ -77,7 +77,7 @@ pub fn per_second(count: u64, seconds: f64) -> f64 {
 /// Events per CPU second of a producer that is handed finished records.
 async fn producer_limit(settings: &Settings, events: u64) -> anyhow::Result<f64> {
     let scratch = Scratch::new(settings).await?;
-    let records = events::raw_records(0..events)?;
+    let records = events::raw_records(Spread::Few, 0..events)?;
     tokio::task::spawn_blocking(move || {
         let producer = scratch.producer()?;
         let meter = Meter::this_process()?;

@@ -11,6 +11,7 @@ use neonhub_schemas::topics::Topic;
 use prometheus::Registry;
 
 use super::children::{Role, free_address};
+use super::events::Spread;
 use super::ingest::per_second;
 use super::scratch::Scratch;
 use super::usage::{Meter, peak_rss_mb};
@@ -43,7 +44,7 @@ pub async fn run(settings: &Settings, library: PathBuf, events: u64) -> anyhow::
 }
 
 fn measure(scratch: &Scratch, settings: &Settings, beside: &Settings, events: u64) -> anyhow::Result<Figure> {
-    refine::load(scratch, events)?;
+    refine::load(scratch, Spread::Few, events)?;
     refine::refine(scratch, events)?;
     let meter = Meter::this_process()?;
     let landed = land(scratch, settings, events)?;

@@ -1,7 +1,7 @@
 //! Both metric stages on Kafka.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use neonhub_processors::metrics::{MergeConfig, MetricsMerge, MetricsPartial, PartialConfig};
@@ -13,99 +13,147 @@ use neonhub_schemas::window::{Grain, WindowUpsert};
 use rdkafka::message::Message as _;
 use serde::Deserialize;
 
+use super::events::{self, HOT_CAMPAIGN, Spread};
 use super::ingest::per_second;
 use super::scratch::Scratch;
-use super::usage::{Meter, peak_rss_mb};
-use super::{Figure, events, refine};
+use super::usage::{Meter, Used, peak_rss_mb};
+use super::{Figure, refine};
 use crate::settings::Settings;
 
 const COUNT: &str = r#"{"source":"campaign","aggregation":"count","dimensions":["kind","campaign"]}"#;
 const SUM: &str = r#"{"source":"campaign","value":"value","aggregation":"sum","dimensions":["kind","campaign"]}"#;
 
-pub async fn run(settings: &Settings, events: u64, builtin: bool) -> anyhow::Result<Figure> {
-    let scratch = Scratch::new(settings).await?;
-    tokio::task::spawn_blocking(move || measure(&scratch, events, builtin)).await?
+/// What the stages work on.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    pub spread: Spread,
+    pub events: u64,
+    /// All built-in metrics instead of a count and a sum.
+    pub builtin: bool,
 }
 
-fn measure(scratch: &Scratch, events: u64, builtin: bool) -> anyhow::Result<Figure> {
-    refine::load(scratch, events)?;
-    refine::refine(scratch, events)?;
-    if !builtin {
-        define(scratch)?;
+/// What the stages used, and whether what they made of it is right.
+pub struct Outcome {
+    pub used: Used,
+    pub peak_rss_mb: Option<f64>,
+    pub right: bool,
+}
+
+pub async fn run(settings: &Settings, events: u64, builtin: bool) -> anyhow::Result<Figure> {
+    let load = Load { spread: Spread::Few, events, builtin };
+    let (scratch, outcome) = measure(settings, load, 1).await?;
+    let limit = tokio::task::spawn_blocking(move || bare(&scratch, events)).await??;
+    let name = if builtin { "metrics --builtin" } else { "metrics" };
+    Ok(outcome.figure(name, events).against(limit))
+}
+
+impl Outcome {
+    pub fn figure(&self, bench: &str, events: u64) -> Figure {
+        Figure {
+            bench: bench.to_owned(),
+            value: per_second(events, self.used.cpu),
+            unit: "events/CPU-s",
+            events_per_second: Some(per_second(events, self.used.wall)),
+            peak_rss_mb: self.peak_rss_mb,
+            right: self.right,
+            ..Figure::default()
+        }
     }
-    let meter = Meter::this_process()?;
-    work(scratch, events, builtin)?;
-    let used = meter.used()?;
-    let peak = peak_rss_mb(std::process::id());
-    let right = is_right(scratch, events, builtin)?;
-    let limit = bare(scratch, events)?;
-    let figure = Figure {
-        bench: if builtin { "metrics --builtin" } else { "metrics" }.to_owned(),
-        value: per_second(events, used.cpu),
-        unit: "events/CPU-s",
-        events_per_second: Some(per_second(events, used.wall)),
-        peak_rss_mb: peak,
-        right,
-        ..Figure::default()
-    };
-    Ok(figure.against(limit))
+}
+
+/// Refines the events on topics of their own, and then counts them with so many workers of each stage.
+pub async fn measure(settings: &Settings, load: Load, workers: usize) -> anyhow::Result<(Scratch, Outcome)> {
+    let scratch = Scratch::new(settings).await?;
+    tokio::task::spawn_blocking(move || {
+        refine::load(&scratch, load.spread, load.events)?;
+        refine::refine(&scratch, load.events)?;
+        if !load.builtin {
+            define(&scratch)?;
+        }
+        let meter = Meter::this_process()?;
+        work(&scratch, load, workers)?;
+        let used = meter.used()?;
+        let peak_rss_mb = peak_rss_mb(std::process::id());
+        let right = is_right(&scratch, load)?;
+        Ok((scratch, Outcome { used, peak_rss_mb, right }))
+    })
+    .await?
 }
 
 fn define(scratch: &Scratch) -> anyhow::Result<()> {
     let producer = scratch.producer()?;
     for (name, text) in [("counts", COUNT), ("sums", SUM)] {
-        let record = DefinitionRecord {
-            workspace: events::WORKSPACE.to_owned(),
-            name: name.to_owned(),
-            revision: 1,
-            definition: Some(serde_json::from_str::<DefinitionText>(text)?),
-            updated_at: 0,
-        };
-        let record = NewRecord {
-            topic: Topic::Control,
-            partition: Some(0),
-            key: record.key().into(),
-            value: Some(serde_json::to_vec(&record)?.into()),
-            headers: Headers::new(),
-            timestamp_ms: 0,
-        };
-        scratch.produce(&producer, &[record])?;
+        scratch.produce(&producer, &[definition(name, text)?])?;
     }
     scratch.flush(&producer)
 }
 
-/// One worker of each stage, both at once.
-fn work(scratch: &Scratch, events: u64, builtin: bool) -> anyhow::Result<()> {
-    let partial_config = PartialConfig {
-        partials_partitions: scratch.partitions,
-        has_built_in_metrics: builtin,
-        ..PartialConfig::default()
+/// A record of `control`.
+pub fn definition(name: &str, text: &str) -> anyhow::Result<NewRecord> {
+    let record = DefinitionRecord {
+        workspace: events::WORKSPACE.to_owned(),
+        name: name.to_owned(),
+        revision: 1,
+        definition: Some(serde_json::from_str::<DefinitionText>(text)?),
+        updated_at: 0,
     };
-    let merge = MetricsMerge::new(MergeConfig { partitions: scratch.partitions, ..MergeConfig::default() })
-        .map_err(|error| anyhow::anyhow!("{error}"))?;
-    let is_counted = AtomicBool::new(false);
+    Ok(NewRecord {
+        topic: Topic::Control,
+        partition: Some(0),
+        key: record.key().into(),
+        value: Some(serde_json::to_vec(&record)?.into()),
+        headers: Headers::new(),
+        timestamp_ms: 0,
+    })
+}
+
+/// So many workers of each stage, all at once.
+fn work(scratch: &Scratch, load: Load, workers: usize) -> anyhow::Result<()> {
+    // Windows of the longest cadence go out after five seconds.
+    let quiet = Duration::from_secs(if load.builtin { 6 } else { 1 });
+    // By worker. A rebalance makes records come again, so that enough of them is not the end: it is when no more come.
+    let taken: Vec<AtomicU64> = (0..workers).map(|_| AtomicU64::new(0)).collect();
+    let all_taken = || taken.iter().map(|of_one| of_one.load(Ordering::Relaxed)).sum::<u64>() >= load.events;
+    let at_partial = AtomicUsize::new(workers);
     std::thread::scope(|scope| {
-        let merging = scope.spawn(|| {
-            // Windows of the longest cadence go out after five seconds.
-            let quiet = Duration::from_secs(if builtin { 6 } else { 1 });
-            scratch.run_stage(merge, "metrics-merge", "0", |_, idle| is_counted.load(Ordering::Relaxed) && idle > quiet)
-        });
-        let partial = MetricsPartial::new(partial_config);
-        // Heartbeats of refine come beside the events.
-        let counted = scratch.run_stage(partial, "metrics-partial", "0", |records, idle| {
-            records >= events && idle > Duration::from_millis(300)
-        });
-        is_counted.store(true, Ordering::Relaxed);
-        counted?;
-        merging.join().map_err(|_| anyhow::anyhow!("the merge stage panicked"))??;
+        let (all_taken, at_partial) = (&all_taken, &at_partial);
+        let mut threads = Vec::new();
+        for (number, taken) in taken.iter().enumerate() {
+            let slot = number.to_string();
+            let of_merge = slot.clone();
+            threads.push(scope.spawn(move || {
+                let config = MergeConfig { partitions: scratch.partitions, ..MergeConfig::default() };
+                let merge = MetricsMerge::new(config).map_err(|error| anyhow::anyhow!("{error}"))?;
+                scratch.run_stage(merge, "metrics-merge", &of_merge, |_, idle| {
+                    at_partial.load(Ordering::Relaxed) == 0 && idle > quiet
+                })
+            }));
+            threads.push(scope.spawn(move || {
+                let partial = MetricsPartial::new(PartialConfig {
+                    partials_partitions: scratch.partitions,
+                    has_built_in_metrics: load.builtin,
+                    ..PartialConfig::default()
+                });
+                // Heartbeats of refine come beside the events.
+                let counted = scratch.run_stage(partial, "metrics-partial", &slot, |records, idle| {
+                    taken.store(records, Ordering::Relaxed);
+                    all_taken() && idle > Duration::from_millis(300)
+                });
+                at_partial.fetch_sub(1, Ordering::Relaxed);
+                counted
+            }));
+        }
+        for thread in threads {
+            thread.join().map_err(|_| anyhow::anyhow!("a stage panicked"))??;
+        }
         Ok(())
     })
 }
 
-fn is_right(scratch: &Scratch, events: u64, builtin: bool) -> anyhow::Result<bool> {
+fn is_right(scratch: &Scratch, load: Load) -> anyhow::Result<bool> {
     let mut newest: HashMap<Vec<u8>, WindowUpsert> = HashMap::new();
     scratch.read(Topic::MetricsWindows, |record| {
-        let upsert = record.value.as_deref().and_then(|value| serde_json::from_slice::<WindowUpsert>(value).ok());
+        let upsert = record.value.as_deref().and_then(|value| WindowUpsert::decode(value).ok());
         if let Some(upsert) = upsert.filter(|upsert| upsert.grain == Grain::Minute) {
             newest.insert(record.key.to_vec(), upsert);
         }
@@ -113,12 +161,19 @@ fn is_right(scratch: &Scratch, events: u64, builtin: bool) -> anyhow::Result<boo
     let of = |metric: &str| newest.values().filter(|upsert| upsert.key.metric == metric).collect::<Vec<_>>();
     let count = |metric: &str| of(metric).iter().map(|upsert| upsert.state.count).sum::<u64>();
     let sum = |metric: &str| of(metric).iter().map(|upsert| upsert.state.sum.raw()).sum::<i128>();
-    let (counts, sums, expected) = if builtin {
-        (count("impressions"), sum("revenue"), events::impressions(events))
+    if load.spread == Spread::Skewed {
+        let is_hot = |upsert: &&&WindowUpsert| upsert.key.dimensions.values().any(|value| value == HOT_CAMPAIGN);
+        let of_hot: u64 = of("counts").iter().filter(is_hot).map(|upsert| upsert.state.count).sum();
+        if of_hot != load.events.div_ceil(2) {
+            return Ok(false);
+        }
+    }
+    let (counts, sums, expected) = if load.builtin {
+        (count("impressions"), sum("revenue"), events::impressions(load.events))
     } else {
-        (count("counts"), sum("sums"), events)
+        (count("counts"), sum("sums"), load.events)
     };
-    Ok(counts == expected && sums == events::revenue_micros(events))
+    Ok(counts == expected && sums == events::revenue_micros(load.events))
 }
 
 #[derive(Deserialize)]

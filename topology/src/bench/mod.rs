@@ -7,20 +7,29 @@
 //! | `events` | the events, the same each time, and what they add up to |
 //! | `children` | roles as processes of their own, so that what drives them is not counted |
 //! | `scratch` | topics of this run on the broker that the settings name |
+//! | `stepper` | a stage stepped by hand, under a virtual clock |
+//! | `dashboard` | the widgets of `query`, the rows behind them and what they must show |
 //! | the others | one bench each |
 
 mod children;
+mod dashboard;
 mod embedded;
 mod events;
 mod ingest;
 mod landing;
 mod latency;
 mod load;
+mod memory;
 mod metrics;
+mod query;
 mod refine;
+mod restore;
 mod scratch;
+mod spread;
+mod stepper;
 mod usage;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -69,6 +78,36 @@ pub enum Bench {
         #[arg(long, default_value_t = 500_000)]
         events: u64,
     },
+    /// A dashboard of 12 widgets over 90 days of hourly windows of 1,000 keys. Limit: the best SQL, sent straight to
+    /// ClickHouse.
+    Query {
+        #[arg(long, default_value_t = 90)]
+        days: u32,
+        #[arg(long, default_value_t = 30)]
+        rounds: u32,
+    },
+    /// Windows of the merge stage read back after kill -9. Limit: reading the bytes.
+    Restore {
+        #[arg(long, default_value_t = 1_000_000)]
+        windows: u64,
+    },
+    /// Bytes of a live window of the merge stage, and whether a week adds any.
+    Memory {
+        #[arg(long, default_value_t = 1_000_000)]
+        windows: u64,
+        #[arg(long, default_value_t = 7)]
+        days: u32,
+    },
+    /// The metric stages where one key has half the traffic. Limit: keys that are alike.
+    Skew {
+        #[arg(long, default_value_t = 500_000)]
+        events: u64,
+    },
+    /// Two workers of each metric stage. Limit: one.
+    Workers {
+        #[arg(long, default_value_t = 1_000_000)]
+        events: u64,
+    },
     /// An HTTP handler that reads the body and answers 200.
     #[command(hide = true)]
     LimitHttp { address: std::net::SocketAddr },
@@ -89,11 +128,16 @@ pub struct Figure {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p50_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub p95_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub p99_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p999_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_rss_mb: Option<f64>,
+    /// What only this bench has to say.
+    #[serde(flatten)]
+    pub details: BTreeMap<&'static str, f64>,
     pub right: bool,
 }
 
@@ -114,13 +158,17 @@ impl fmt::Display for Figure {
         if let Some(rate) = self.events_per_second {
             write!(f, "   {rate:.0} events/s")?;
         }
-        for (name, value) in [("p50", self.p50_ms), ("p99", self.p99_ms), ("p99.9", self.p999_ms)] {
+        for (name, value) in [("p50", self.p50_ms), ("p95", self.p95_ms), ("p99", self.p99_ms), ("p99.9", self.p999_ms)]
+        {
             if let Some(value) = value {
                 write!(f, "   {name} {value:.1} ms")?;
             }
         }
         if let Some(peak) = self.peak_rss_mb {
             write!(f, "   peak {peak:.0} MB")?;
+        }
+        for (name, value) in &self.details {
+            write!(f, "   {name} {value:.1}")?;
         }
         write!(f, "   {}", if self.right { "right" } else { "WRONG" })
     }
@@ -136,6 +184,11 @@ pub async fn run(bench: Bench, settings: &Settings, library: PathBuf) -> anyhow:
         Bench::Landing { events } => landing::run(settings, library, events).await,
         Bench::Latency { to, seconds } => latency::run(settings, library, to, seconds).await,
         Bench::Embedded { events } => embedded::run(library, events).await,
+        Bench::Query { days, rounds } => query::run(settings, library, days, rounds).await,
+        Bench::Restore { windows } => restore::run(settings, library, windows).await,
+        Bench::Memory { windows, days } => tokio::task::spawn_blocking(move || memory::run(windows, days)).await?,
+        Bench::Skew { events } => spread::skew(settings, events).await,
+        Bench::Workers { events } => spread::workers(settings, events).await,
         Bench::LimitHttp { address } => {
             serve_limit(address).await?;
             Ok(Figure::default())

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Figure;
-use super::events;
+use super::events::{self, Spread};
 use super::ingest::per_second;
 use super::scratch::Scratch;
 use super::usage::{Meter, peak_rss_mb};
@@ -23,10 +23,10 @@ pub async fn run(settings: &Settings, events: u64) -> anyhow::Result<Figure> {
 }
 
 /// Puts the events on `raw.campaign`.
-pub fn load(scratch: &Scratch, events: u64) -> anyhow::Result<()> {
+pub fn load(scratch: &Scratch, spread: Spread, events: u64) -> anyhow::Result<()> {
     let producer = scratch.producer()?;
     for from in (0..events).step_by(10_000) {
-        scratch.produce(&producer, &events::raw_records(from..(from + 10_000).min(events))?)?;
+        scratch.produce(&producer, &events::raw_records(spread, from..(from + 10_000).min(events))?)?;
     }
     scratch.flush(&producer)
 }
@@ -37,7 +37,7 @@ pub fn refine(scratch: &Scratch, events: u64) -> anyhow::Result<u64> {
 }
 
 fn measure(scratch: &Scratch, events: u64) -> anyhow::Result<Figure> {
-    load(scratch, events)?;
+    load(scratch, Spread::Few, events)?;
     let meter = Meter::this_process()?;
     refine(scratch, events)?;
     let used = meter.used()?;

@@ -17,10 +17,17 @@ pub fn cpu_seconds(process: u32) -> anyhow::Result<f64> {
 
 /// The most memory that a process ever had resident.
 pub fn peak_rss_mb(process: u32) -> Option<f64> {
+    Some(kilobytes(process, "VmHWM:")? / 1024.0)
+}
+
+/// What this process has resident now.
+pub fn resident_bytes() -> anyhow::Result<f64> {
+    Ok(kilobytes(std::process::id(), "VmRSS:").context("memory is read from /proc")? * 1024.0)
+}
+
+fn kilobytes(process: u32, name: &str) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kilobytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes / 1024.0)
+    status.lines().find(|line| line.starts_with(name))?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Measures a process from now on.
