@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use clap::ValueEnum as _;
 use neonhub_processors::metrics::{MergeConfig, MetricsMerge, MetricsPartial, PartialConfig};
 use neonhub_schemas::Micros;
 use neonhub_schemas::metric::MetricKey;
@@ -22,34 +23,77 @@ pub const WINDOWS_A_KEY: u64 = 15 + 5;
 /// 2026-02-03T00:00:00Z.
 const BEGIN_S: i64 = 1_770_076_800;
 const SPARSE_SAMPLES: u64 = 3;
+const UNIT: &str = "B/window";
 
+/// What the windows hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Content {
+    /// Count, sum, minimum and maximum.
+    Numbers,
+    /// Three distinct values.
+    Uniques,
+    /// Three numbers and their distribution.
+    Quantiles,
+}
+
+/// Each in a process of its own: what one leaves behind would count for the next.
 pub fn run(windows: u64, days: u32) -> anyhow::Result<Figure> {
-    let keys = windows / WINDOWS_A_KEY;
-    let numbers = bytes_a_window(keys, &|key, minute| vec![Sample::Number(number(key, minute))])?;
-    let sparse_keys = keys / 10;
-    let uniques = bytes_a_window(sparse_keys, &|key, minute| {
-        (0..SPARSE_SAMPLES).map(|index| Sample::Distinct(hash(key, minute, index))).collect()
-    })?;
-    let quantiles = bytes_a_window(sparse_keys, &|key, minute| {
-        let value =
-            |index| Sample::Distribution(Micros::from_raw(i128::from(hash(key, minute, index) % 1_000_000_000)));
-        (0..SPARSE_SAMPLES).map(value).collect()
-    })?;
+    let numbers = in_a_process(Content::Numbers, windows)?;
+    let uniques = in_a_process(Content::Uniques, windows / 10)?;
+    let quantiles = in_a_process(Content::Quantiles, windows / 10)?;
     let week = week(days)?;
-    let mut figure = Figure {
-        bench: "memory".to_owned(),
-        value: numbers,
-        unit: "B/window",
-        peak_rss_mb: peak_rss_mb(std::process::id()),
-        right: week.right,
-        ..Figure::default()
-    }
-    .against(BYTES_WANTED);
-    figure.details.insert("uniques_of_3_bytes", uniques);
-    figure.details.insert("quantiles_of_3_bytes", quantiles);
-    figure.details.insert("last_day_of_second", week.growth);
-    figure.details.insert("entries_last_day_of_second", week.entries_growth);
+    let mut figure = Figure { bench: "memory".to_owned(), right: week.right, ..numbers.clone() }.against(BYTES_WANTED);
+    figure.details.insert("uniques_of_3_bytes", uniques.value);
+    figure.details.insert("quantiles_of_3_bytes", quantiles.value);
+    figure.details.insert("state_says_bytes", numbers.details.get("state_says_bytes").copied().unwrap_or(0.0));
+    figure.details.insert("week_resident_growth", week.growth);
+    figure.details.insert("week_windows_growth", week.entries_growth);
     Ok(figure)
+}
+
+fn in_a_process(content: Content, windows: u64) -> anyhow::Result<Figure> {
+    let content = content.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+    let binary = std::env::current_exe()?;
+    let output = std::process::Command::new(binary)
+        .args(["bench", "memory-of", &content, &windows.to_string(), "--json"])
+        .stderr(std::process::Stdio::inherit())
+        .output()?;
+    anyhow::ensure!(output.status.success(), "bench memory-of {content}: {}", output.status);
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let number = |name: &str| answer[name].as_f64();
+    Ok(Figure {
+        value: number("value").unwrap_or(f64::NAN),
+        unit: UNIT,
+        peak_rss_mb: number("peak_rss_mb"),
+        details: [("state_says_bytes", number("state_says_bytes").unwrap_or(f64::NAN))].into(),
+        ..Figure::default()
+    })
+}
+
+/// Bytes of a window with such content, in this process.
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+pub fn of(content: Content, windows: u64) -> anyhow::Result<Figure> {
+    let samples = |key, minute| -> Vec<Sample> {
+        let number = |index| Micros::from_raw(i128::from(hash(key, minute, index) % 10_000_000_000));
+        match content {
+            Content::Numbers => vec![Sample::Number(number(0))],
+            Content::Uniques => (0..SPARSE_SAMPLES).map(|index| Sample::Distinct(hash(key, minute, index))).collect(),
+            Content::Quantiles => (0..SPARSE_SAMPLES).map(|index| Sample::Distribution(number(index))).collect(),
+        }
+    };
+    let before = resident_bytes()?;
+    let merge = filled(windows / WINDOWS_A_KEY, &samples)?;
+    let bytes = resident_bytes()? - before;
+    let (entries, estimated) = merge.state_size();
+    Ok(Figure {
+        bench: "memory-of".to_owned(),
+        value: bytes / entries as f64,
+        unit: UNIT,
+        peak_rss_mb: peak_rss_mb(std::process::id()),
+        details: [("state_says_bytes", estimated as f64 / entries as f64)].into(),
+        right: entries as u64 == windows / WINDOWS_A_KEY * WINDOWS_A_KEY,
+        ..Figure::default()
+    })
 }
 
 fn hash(key: u64, minute: u64, index: u64) -> u64 {
@@ -58,10 +102,6 @@ fn hash(key: u64, minute: u64, index: u64) -> u64 {
     bytes[8..16].copy_from_slice(&minute.to_le_bytes());
     bytes[16..].copy_from_slice(&index.to_le_bytes());
     xxhash_rust::xxh3::xxh3_64(&bytes)
-}
-
-fn number(key: u64, minute: u64) -> Micros {
-    Micros::from_raw(i128::from(hash(key, minute, 0) % 10_000_000_000))
 }
 
 /// The quarter of an hour that `begin_s` begins, of one key: a record of `metrics.partials`.
@@ -99,10 +139,8 @@ pub fn partial(key: u64, begin_s: i64, samples: &dyn Fn(u64, u64) -> Vec<Sample>
     })
 }
 
-/// What the state of one partition adds to what the process has resident, by live window.
-#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-fn bytes_a_window(keys: u64, samples: &dyn Fn(u64, u64) -> Vec<Sample>) -> anyhow::Result<f64> {
-    let before = resident_bytes()?;
+/// A merge stage with so many keys in one partition, all windows put out.
+fn filled(keys: u64, samples: &dyn Fn(u64, u64) -> Vec<Sample>) -> anyhow::Result<Stepper<MetricsMerge>> {
     let config = MergeConfig { partitions: 1, max_keys: u32::MAX, ..MergeConfig::default() };
     let mut merge = Stepper::new(MetricsMerge::new(config)?, Topic::MetricsPartials);
     let mut now_ms = BEGIN_S * 1_000;
@@ -114,9 +152,7 @@ fn bytes_a_window(keys: u64, samples: &dyn Fn(u64, u64) -> Vec<Sample>) -> anyho
             drop(merge.commit(now_ms)?);
         }
     }
-    let entries = merge.state_size().0;
-    anyhow::ensure!(entries as u64 == keys * WINDOWS_A_KEY, "{entries} windows of {keys} keys");
-    Ok((resident_bytes()? - before) / entries as f64)
+    Ok(merge)
 }
 
 struct Week {
@@ -245,6 +281,7 @@ mod tests {
 
     #[test]
     fn a_key_has_twenty_windows() {
-        assert!(bytes_a_window(50, &|key, minute| vec![Sample::Number(number(key, minute))]).is_ok());
+        let sample = |key, minute| vec![Sample::Distinct(hash(key, minute, 0))];
+        assert_eq!(filled(50, &sample).unwrap().state_size().0 as u64, 50 * WINDOWS_A_KEY);
     }
 }

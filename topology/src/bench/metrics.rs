@@ -123,17 +123,18 @@ fn work(scratch: &Scratch, load: Load, workers: usize) -> anyhow::Result<()> {
             let of_merge = slot.clone();
             threads.push(scope.spawn(move || {
                 let config = MergeConfig { partitions: scratch.partitions, ..MergeConfig::default() };
-                let merge = MetricsMerge::new(config).map_err(|error| anyhow::anyhow!("{error}"))?;
+                let merge = || MetricsMerge::new(config.clone()).map_err(anyhow::Error::from);
                 scratch.run_stage(merge, "metrics-merge", &of_merge, |_, idle| {
                     at_partial.load(Ordering::Relaxed) == 0 && idle > quiet
                 })
             }));
             threads.push(scope.spawn(move || {
-                let partial = MetricsPartial::new(PartialConfig {
+                let config = PartialConfig {
                     partials_partitions: scratch.partitions,
                     has_built_in_metrics: load.builtin,
                     ..PartialConfig::default()
-                });
+                };
+                let partial = || Ok(MetricsPartial::new(config));
                 // Heartbeats of refine come beside the events.
                 let counted = scratch.run_stage(partial, "metrics-partial", &slot, |records, idle| {
                     taken.store(records, Ordering::Relaxed);

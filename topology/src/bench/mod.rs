@@ -98,6 +98,9 @@ pub enum Bench {
         #[arg(long, default_value_t = 7)]
         days: u32,
     },
+    /// What `memory` measures in a process of its own.
+    #[command(hide = true)]
+    MemoryOf { content: memory::Content, windows: u64 },
     /// The metric stages where one key has half the traffic. Limit: keys that are alike.
     Skew {
         #[arg(long, default_value_t = 500_000)]
@@ -187,6 +190,7 @@ pub async fn run(bench: Bench, settings: &Settings, library: PathBuf) -> anyhow:
         Bench::Query { days, rounds } => query::run(settings, library, days, rounds).await,
         Bench::Restore { windows } => restore::run(settings, library, windows).await,
         Bench::Memory { windows, days } => tokio::task::spawn_blocking(move || memory::run(windows, days)).await?,
+        Bench::MemoryOf { content, windows } => memory::of(content, windows),
         Bench::Skew { events } => spread::skew(settings, events).await,
         Bench::Workers { events } => spread::workers(settings, events).await,
         Bench::LimitHttp { address } => {

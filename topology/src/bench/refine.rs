@@ -33,7 +33,7 @@ pub fn load(scratch: &Scratch, spread: Spread, events: u64) -> anyhow::Result<()
 
 /// Refines all of them.
 pub fn refine(scratch: &Scratch, events: u64) -> anyhow::Result<u64> {
-    scratch.run_stage(Refine::new(RefineConfig::default()), "refine", "0", |records, _| records >= events)
+    scratch.run_stage(|| Ok(Refine::new(RefineConfig::default())), "refine", "0", |records, _| records >= events)
 }
 
 fn measure(scratch: &Scratch, events: u64) -> anyhow::Result<Figure> {

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use neonhub_processors::engine::LogReader;
 use neonhub_processors::engine::kafka::KafkaReader;
+use neonhub_processors::engine::{EngineMetrics, LogReader, Stage as _, Worker, WorkerConfig};
+use neonhub_processors::metrics::{MergeConfig, MetricsMerge};
 use neonhub_schemas::micros::Micros;
 use neonhub_schemas::record::{NewRecord, TopicPartition};
 use neonhub_schemas::topics::Topic;
 use neonhub_schemas::window::Sample;
+use prometheus::Registry;
 
 use super::Figure;
 use super::children::{Role, free_address};
@@ -95,11 +97,7 @@ async fn on_embedded_log(
     let partitions = settings.backbone.partitions;
     let options = LogOptions { partitions, ..LogOptions::default() };
     let (log_options, filled) = (options.clone(), log_folder.clone());
-    tokio::task::spawn_blocking(move || {
-        let log = Log::open(&filled, log_options)?;
-        partials.chunks(1_000).try_for_each(|chunk| log.append(chunk.to_vec()).map(drop))
-    })
-    .await??;
+    tokio::task::spawn_blocking(move || fill(&Log::open(&filled, log_options)?, &partials, partitions)).await??;
     let more = [("NEONHUB_PARTITIONS", partitions.to_string()), ("NEONHUB_MAX_METRIC_KEYS", windows.to_string())];
     let up = Up::start_in(folder.path(), library, &more).await?;
     let deadline = Instant::now() + LIMIT;
@@ -123,6 +121,24 @@ async fn on_embedded_log(
     })
     .await??;
     Ok(figure("restore (embedded)", &restored, limit, right, peak))
+}
+
+/// Lets the merge stage put all windows out, portion by portion: what a commit puts out must fit the log's queue.
+fn fill(log: &Log, partials: &[NewRecord], partitions: u32) -> anyhow::Result<()> {
+    let at_once = MergeConfig { cadence: [Duration::ZERO; 6], ..MergeConfig::default() };
+    let merge = MetricsMerge::new(MergeConfig { partitions, max_keys: u32::MAX, ..at_once })?;
+    let ports = embedded::engine::ports(log, "metrics-merge", "0-0", &merge.inputs());
+    let metrics = EngineMetrics::register(&Registry::new())?;
+    let mut worker = Worker::new(merge, ports, clock::wall(), WorkerConfig::default(), metrics)?;
+    let (mut appended, mut taken) = (0, 0);
+    for portion in partials.chunks(1_000) {
+        log.append(portion.to_vec())?;
+        appended += portion.len();
+        while taken < appended {
+            taken += worker.step()?.records;
+        }
+    }
+    Ok(worker.finish()?)
 }
 
 fn figure(bench: &str, restored: &Restored, limit: Read, right: bool, peak: Option<f64>) -> Figure {

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use neonhub_processors::engine::kafka::{KafkaConfig, KafkaReader};
-use neonhub_processors::engine::{Clock, EngineMetrics, LogReader as _, Ports, Stage, Worker, WorkerConfig};
+use neonhub_processors::engine::{
+    Clock, EngineError, EngineMetrics, LogReader as _, Ports, Stage, Worker, WorkerConfig,
+};
 use neonhub_schemas::record::{NewRecord, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
 use prometheus::Registry;
@@ -132,29 +134,52 @@ impl Scratch {
     }
 
     /// Runs one worker of a stage until `is_done` (asked after each step, with the records of all steps and for how long there
-    /// were none), and commits. Returns the records it took.
+    /// were none), and commits. As in production a worker that lost its place is made anew. Returns the records it took.
     pub fn run_stage<S: Stage>(
         &self,
-        stage: S,
+        make: impl Fn() -> anyhow::Result<S>,
         group: &str,
         slot: &str,
         is_done: impl Fn(u64, Duration) -> bool,
     ) -> anyhow::Result<u64> {
+        let metrics = EngineMetrics::register(&Registry::new())?;
+        let (mut records, mut quiet_since) = (0, Instant::now());
+        loop {
+            let mut outcome = self.worker(make()?, group, slot, &metrics);
+            while let Ok(worker) = &mut outcome {
+                match worker.step() {
+                    Ok(progress) => {
+                        records += progress.records as u64;
+                        if progress.records > 0 {
+                            quiet_since = Instant::now();
+                        }
+                        if is_done(records, quiet_since.elapsed()) {
+                            outcome.and_then(Worker::finish)?;
+                            return Ok(records);
+                        }
+                    }
+                    Err(error) => outcome = Err(error),
+                }
+            }
+            match outcome {
+                Err(error @ EngineError::Fatal(_)) => return Err(error.into()),
+                Err(error) => tracing::info!(group, slot, %error, "begins again"),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn worker<S: Stage>(
+        &self,
+        stage: S,
+        group: &str,
+        slot: &str,
+        metrics: &EngineMetrics,
+    ) -> Result<Worker<S>, EngineError> {
         let (inputs, outputs) = (stage.inputs(), stage.outputs());
         let scope = neonhub_processors::engine::kafka::Scope { group, inputs: &inputs, outputs: &outputs };
         let ports: Ports = neonhub_processors::engine::kafka::transactional(&self.config, scope, slot)?;
         let clock: Clock = clock::wall();
-        let metrics = EngineMetrics::register(&Registry::new())?;
-        let mut worker = Worker::new(stage, ports, clock, WorkerConfig::default(), metrics)?;
-        let (mut records, mut quiet_since) = (0, Instant::now());
-        while !is_done(records, quiet_since.elapsed()) {
-            let progress = worker.step()?;
-            records += progress.records as u64;
-            if progress.records > 0 {
-                quiet_since = Instant::now();
-            }
-        }
-        worker.finish()?;
-        Ok(records)
+        Worker::new(stage, ports, clock, WorkerConfig::default(), metrics.clone())
     }
 }
