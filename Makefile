@@ -13,8 +13,11 @@ TEST_THREADS ?= 2
 MINUTES ?= 10
 RATE ?= 5000
 
+# Of `make fuzz`, for each decoder.
+SECONDS ?= 60
+
 .PHONY: help demo test setup build libchdb demo-data real-stack test-clients-setup native-tools rust \
-        format lint unit integration bench chaos chaos-minute compose-check
+        format lint unit integration bench chaos chaos-minute fuzz fuzz-short compose-check
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -22,7 +25,7 @@ help: ## Lists the targets.
 demo: libchdb demo-data build ## Posts 60,000 real impressions and clicks through the embedded stack and compares three counts.
 	@data="$$(deploy/fetch-demo-data.sh | tail -n 1)"; exec target/release/neonhub demo --data "$$data" $(DEMO_FLAGS)
 
-test: setup format lint unit integration chaos-minute compose-check ## Sets up what is needed and runs every test.
+test: setup format lint unit integration chaos-minute fuzz-short compose-check ## Sets up what is needed and runs every test.
 
 setup: native-tools rust libchdb demo-data real-stack test-clients-setup ## Fetches everything that tests need.
 
@@ -53,6 +56,13 @@ chaos: libchdb real-stack ## Faults under 5,000 events/s, MINUTES=10 on each bac
 
 chaos-minute: libchdb real-stack
 	$(CARGO) test --workspace --locked --test chaos -- --nocapture --test-threads=1
+
+fuzz: native-tools rust ## Looks for input that breaks a promise of a decoder, SECONDS=60 for each of them.
+	@SECONDS_EACH=$(SECONDS) CARGO=$(CARGO) deploy/fuzz.sh
+
+# The corpora themselves are run by the unit tests; this is to notice when the fuzzer does not build or finds at once.
+fuzz-short: native-tools rust
+	@SECONDS_EACH=2 CARGO=$(CARGO) deploy/fuzz.sh
 
 compose-check: ## docker-compose.yml and the load tests, as far as a machine without a Docker engine can tell.
 	deploy/check-compose.sh

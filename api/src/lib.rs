@@ -8,6 +8,8 @@ pub mod definitions;
 pub mod events;
 pub mod extract;
 pub mod feed;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod olap;
 pub mod problem;
 pub mod query;

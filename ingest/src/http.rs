@@ -23,3 +23,11 @@ pub use problem::{EventProblems, Problem};
 pub use routes::{openapi, router};
 pub use serve::{ServeError, serve};
 pub use state::{Clock, ConfigError, IngestState, Random};
+
+/// Decoders that nobody else needs to see.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed {
+    pub(crate) use super::decompress::{DecompressError, Encoding, decompress, encodings};
+    pub(crate) use super::keys::stated_in_head;
+    pub(crate) use super::webhook_signature::{SignedHead, SigningSecret};
+}

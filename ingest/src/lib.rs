@@ -2,6 +2,8 @@
 
 pub mod accept;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod http;
 pub mod sink;
 

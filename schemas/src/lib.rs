@@ -4,6 +4,8 @@ pub mod codec;
 pub mod control;
 pub mod dead_letter;
 pub mod event;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod ids;
 pub mod json_schema;
 pub mod metric;

@@ -5,6 +5,8 @@ pub mod clients;
 pub mod clock;
 pub mod commands;
 pub mod embedded;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod graph;
 pub mod roles;
 pub mod settings;

@@ -82,6 +82,12 @@ pub async fn live_socket(
     }))
 }
 
+/// Whether a client may say so.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn is_client_message(message: &[u8]) -> bool {
+    parse::<ClientMessage>(message).is_ok()
+}
+
 struct Connection {
     state: ApiState,
     workspace: String,

@@ -48,7 +48,7 @@ pub enum Route<'a> {
 
 impl Route<'_> {
     /// Whether a list of events may come by this door.
-    fn takes_lists(self) -> bool {
+    pub(crate) fn takes_lists(self) -> bool {
         !matches!(self, Self::Call(_) | Self::Webhook { .. })
     }
 }

@@ -12,7 +12,7 @@ const MOST_ENCODINGS: usize = 3;
 const ZSTD_WINDOW_LOG: u32 = 23;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     Gzip,
     Deflate,
     Brotli,
@@ -20,7 +20,7 @@ pub(super) enum Encoding {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum DecompressError {
+pub(crate) enum DecompressError {
     /// The beginning, up to the cap.
     TooLarge(Vec<u8>),
     Corrupt(String),
@@ -30,7 +30,7 @@ pub(super) enum DecompressError {
 ///
 /// # Errors
 /// The name of one that is not supported.
-pub(super) fn encodings(headers: &HeaderMap) -> Result<Vec<Encoding>, String> {
+pub(crate) fn encodings(headers: &HeaderMap) -> Result<Vec<Encoding>, String> {
     let mut found = Vec::new();
     for value in headers.get_all(CONTENT_ENCODING) {
         let text = value.to_str().map_err(|_| "not ASCII".to_owned())?;
@@ -52,7 +52,7 @@ pub(super) fn encodings(headers: &HeaderMap) -> Result<Vec<Encoding>, String> {
 }
 
 /// Undoes the encodings, the last applied first, streaming: no stage ever gives out more than `cap` bytes.
-pub(super) fn decompress(bytes: &[u8], encodings: &[Encoding], cap: usize) -> Result<Vec<u8>, DecompressError> {
+pub(crate) fn decompress(bytes: &[u8], encodings: &[Encoding], cap: usize) -> Result<Vec<u8>, DecompressError> {
     let corrupt = |error: io::Error| DecompressError::Corrupt(error.to_string());
     let mut reader: Box<dyn Read + '_> = Box::new(bytes);
     for encoding in encodings.iter().rev() {

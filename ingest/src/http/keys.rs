@@ -43,7 +43,7 @@ impl KeyRing {
 }
 
 /// The key in the request's head: the user of Basic authentication, else `writeKey` in the query.
-pub(super) fn stated_in_head(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
+pub(crate) fn stated_in_head(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
     basic_user(headers).or_else(|| {
         let mut parameters = form_urlencoded::parse(query?.as_bytes());
         parameters.find(|(name, _)| name == "writeKey").map(|(_, value)| value.into_owned())

@@ -20,11 +20,11 @@ const SHORTEST_SECRET: usize = 24;
 const TOLERANCE: u64 = 5 * 60;
 
 /// A secret, ready to sign.
-pub(super) struct SigningSecret(Hmac<Sha256>);
+pub(crate) struct SigningSecret(Hmac<Sha256>);
 
 impl SigningSecret {
     /// `None`: not `whsec_` and at least 24 bytes in base64.
-    pub(super) fn parse(secret: &str) -> Option<Self> {
+    pub(crate) fn parse(secret: &str) -> Option<Self> {
         let bytes = STANDARD.decode(secret.strip_prefix(SECRET_PREFIX)?).ok()?;
         if bytes.len() < SHORTEST_SECRET {
             return None;
@@ -34,8 +34,8 @@ impl SigningSecret {
 }
 
 /// What a webhook's headers state.
-pub(super) struct SignedHead<'a> {
-    pub(super) id: &'a str,
+pub(crate) struct SignedHead<'a> {
+    pub(crate) id: &'a str,
     timestamp: &'a str,
     sent_at_s: i64,
     signatures: &'a str,
@@ -44,7 +44,7 @@ pub(super) struct SignedHead<'a> {
 impl<'a> SignedHead<'a> {
     /// # Errors
     /// A header is missing, or cannot be read; the refusal's field is its name.
-    pub(super) fn read(headers: &'a HeaderMap) -> Result<Self, Refusal> {
+    pub(crate) fn read(headers: &'a HeaderMap) -> Result<Self, Refusal> {
         let id = stated(headers, ID)?;
         let timestamp = stated(headers, TIMESTAMP)?;
         let signatures = stated(headers, SIGNATURE)?;
@@ -53,13 +53,13 @@ impl<'a> SignedHead<'a> {
         Ok(Self { id, timestamp, sent_at_s, signatures })
     }
 
-    pub(super) fn sent_at_ms(&self) -> i64 {
+    pub(crate) fn sent_at_ms(&self) -> i64 {
         self.sent_at_s.saturating_mul(1_000)
     }
 
     /// # Errors
     /// The signature is too old, or from the future.
-    pub(super) fn check_time(&self, now_ms: i64) -> Result<(), Refusal> {
+    pub(crate) fn check_time(&self, now_ms: i64) -> Result<(), Refusal> {
         if now_ms.div_euclid(1_000).abs_diff(self.sent_at_s) <= TOLERANCE {
             return Ok(());
         }
@@ -68,7 +68,7 @@ impl<'a> SignedHead<'a> {
     }
 
     /// Whether one of the signatures is `secret`'s; the time taken does not tell how near the others are.
-    pub(super) fn is_signed_with(&self, secret: &SigningSecret, body: &[u8]) -> bool {
+    pub(crate) fn is_signed_with(&self, secret: &SigningSecret, body: &[u8]) -> bool {
         let mut mac = secret.0.clone();
         for part in [self.id.as_bytes(), b".", self.timestamp.as_bytes(), b".", body] {
             mac.update(part);
@@ -83,7 +83,7 @@ impl<'a> SignedHead<'a> {
         holds
     }
 
-    pub(super) fn unknown_signer() -> Refusal {
+    pub(crate) fn unknown_signer() -> Refusal {
         let detail = "no secret that is known for this platform has made the signature";
         Refusal::new(Reason::InvalidSignature, detail).at(SIGNATURE)
     }

@@ -11,7 +11,7 @@ use crate::scanner::Scanner;
 use crate::time;
 
 /// `None`: not this form, or not an event.
-pub(super) fn decode(bytes: &[u8]) -> Option<Envelope<'_>> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<Envelope<'_>> {
     let mut scanner = Scanner::new(bytes)?;
     scanner.literal("{\"schema\":1,\"workspace\":\"")?;
     let workspace = scanner.string()?;

@@ -123,7 +123,7 @@ impl<'a> Envelope<'a> {
     }
 
     /// In any form of JSON.
-    fn decode_any(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn decode_any(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let wire: Wire<'a> = serde_json::from_slice(bytes)?;
         if wire.schema > SCHEMA_VERSION {
             return Err(DecodeError::Newer { found: wire.schema });

@@ -2,7 +2,7 @@
 //!
 //! The event: three families, one envelope.
 
-mod canonical;
+pub(crate) mod canonical;
 mod envelope;
 mod fields;
 mod kind;

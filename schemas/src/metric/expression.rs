@@ -86,6 +86,34 @@ impl Expression {
     }
 }
 
+/// With no parentheses but those that are needed.
+#[cfg(any(test, fuzzing))]
+impl std::fmt::Display for Expression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        /// How tightly the operators around a node bind: 0 sums, 1 products, 2 a sign.
+        fn write(f: &mut std::fmt::Formatter<'_>, node: &Node, outer: u8) -> std::fmt::Result {
+            match node {
+                Node::Number(number) => write!(f, "{number}"),
+                Node::Metric(name) => f.write_str(name),
+                Node::Negate(inner) => {
+                    f.write_str("-")?;
+                    write(f, inner, 2)
+                }
+                Node::Binary(operator, left, right) => {
+                    let own = u8::from(matches!(operator, '*' | '/'));
+                    let is_enclosed = own < outer;
+                    f.write_str(if is_enclosed { "(" } else { "" })?;
+                    write(f, left, own)?;
+                    write!(f, " {operator} ")?;
+                    write(f, right, own + 1)?;
+                    f.write_str(if is_enclosed { ")" } else { "" })
+                }
+            }
+        }
+        write(f, &self.root, 0)
+    }
+}
+
 struct Parser<'a> {
     text: &'a str,
     at: usize,

@@ -16,6 +16,8 @@ const FORMAT: u8 = 1;
 /// ln of γ = (1 + α) / (1 − α).
 const LN_GAMMA: f64 = 0.020_000_666_706_669_435;
 const LARGEST_BUCKET: i32 = 4_000;
+/// More values than anything will ever count; ranks and sums of two such counts still fit.
+const LARGEST_COUNT: u64 = u64::MAX / 4;
 
 /// Counts of values in logarithmic buckets: bucket i holds the magnitudes in (γ^(i−1), γ^i] millionths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,17 +39,20 @@ impl DdSketch {
     }
 
     pub fn merge(&mut self, other: &Self) {
-        self.zeros += other.zeros;
+        // No stream is so long that its counts saturate; a damaged record may say anything.
+        self.zeros = self.zeros.saturating_add(other.zeros);
         for (ours, theirs) in [(&mut self.negative, &other.negative), (&mut self.positive, &other.positive)] {
             for (bucket, count) in theirs {
-                *ours.entry(*bucket).or_default() += count;
+                let ours = ours.entry(*bucket).or_default();
+                *ours = ours.saturating_add(*count);
             }
         }
     }
 
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.zeros + self.negative.values().sum::<u64>() + self.positive.values().sum::<u64>()
+        let buckets = self.negative.values().chain(self.positive.values());
+        buckets.fold(self.zeros, |total, count| total.saturating_add(*count))
     }
 
     /// The value at rank ⌊q·(n−1)⌋, within [`RELATIVE_ACCURACY`]; `None` when nothing was counted. `q` in 0..=1.
@@ -58,7 +63,8 @@ impl DdSketch {
         if count == 0 || !(0.0..=1.0).contains(&q) {
             return None;
         }
-        let mut rank = (q * (count - 1) as f64).floor() as u64;
+        // A double may round the last rank up.
+        let mut rank = ((q * (count - 1) as f64).floor() as u64).min(count - 1);
         for (bucket, in_bucket) in self.negative.iter().rev() {
             if rank < *in_bucket {
                 return Some(-middle_of(*bucket));
@@ -114,11 +120,15 @@ impl DdSketch {
             for _ in 0..length {
                 let bucket = i32::from_le_bytes(take(&mut rest)?);
                 let count = u64::from_le_bytes(take(&mut rest)?);
-                if !(0..=LARGEST_BUCKET).contains(&bucket) || count == 0 || count > u64::MAX / 4 {
+                let is_next = buckets.last_key_value().is_none_or(|(last, _)| bucket > *last);
+                if !(0..=LARGEST_BUCKET).contains(&bucket) || !is_next || count == 0 {
                     return Err(SketchError::Range);
                 }
                 buckets.insert(bucket, count);
             }
+        }
+        if sketch.count() > LARGEST_COUNT {
+            return Err(SketchError::Range);
         }
         if rest.is_empty() { Ok(sketch) } else { Err(SketchError::Length) }
     }
@@ -201,6 +211,26 @@ mod tests {
         cut.pop();
         assert_eq!(DdSketch::from_bytes(&cut), Err(SketchError::Length));
         assert_eq!(DdSketch::from_bytes(&[7]), Err(SketchError::Format(7)));
+    }
+
+    #[test]
+    fn bytes_that_no_sketch_writes_are_refused() {
+        let sketch = |zeros: u64, buckets: [(i32, u64); 2]| {
+            let mut bytes = vec![FORMAT];
+            bytes.extend_from_slice(&zeros.to_le_bytes());
+            bytes.extend_from_slice(&0_u32.to_le_bytes());
+            bytes.extend_from_slice(&2_u32.to_le_bytes());
+            for (bucket, count) in buckets {
+                bytes.extend_from_slice(&bucket.to_le_bytes());
+                bytes.extend_from_slice(&count.to_le_bytes());
+            }
+            DdSketch::from_bytes(&bytes).map(|sketch| sketch.count())
+        };
+        assert_eq!(sketch(1, [(3, 1), (4, 1)]), Ok(3));
+        for buckets in [[(4, 1), (3, 1)], [(3, 1), (3, 1)], [(3, 0), (4, 1)], [(3, u64::MAX), (4, 2)]] {
+            assert_eq!(sketch(1, buckets), Err(SketchError::Range), "{buckets:?}");
+        }
+        assert_eq!(sketch(u64::MAX, [(3, 1), (4, 1)]), Err(SketchError::Range));
     }
 
     #[test]

@@ -27,9 +27,9 @@ pub struct Aggregate {
     pub distribution: Option<Box<DdSketch>>,
 }
 
-/// A sum left the range of 38 digits. The aggregate is as it was before.
+/// A sum left the range of 38 digits, or a count that of 64 bits. The aggregate is as it was before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the sum leaves the range of 38 digits")]
+#[error("the sum leaves the range of 38 digits, or the count that of 64 bits")]
 pub struct Overflow;
 
 impl Aggregate {
@@ -52,10 +52,11 @@ impl Aggregate {
     }
 
     /// # Errors
-    /// The sum would overflow; nothing was merged.
+    /// The sum or the count would overflow; nothing was merged.
     pub fn merge(&mut self, other: &Self) -> Result<(), Overflow> {
-        self.sum = self.sum.checked_add(other.sum).ok_or(Overflow)?;
-        self.count += other.count;
+        let sum = self.sum.checked_add(other.sum).ok_or(Overflow)?;
+        self.count = self.count.checked_add(other.count).ok_or(Overflow)?;
+        self.sum = sum;
         if let Some(range) = &other.range {
             self.widen(range.0, range.1);
         }

@@ -10,6 +10,9 @@ use neonhub_schemas::topics::Topic;
 pub const FORMAT: &[u8] = b"1";
 pub const FORMAT_KEY: &[u8] = b"f";
 
+/// As Kafka's. No log comes near it, so a stored number beyond it is damage, and arithmetic with offsets cannot overflow.
+pub const LARGEST_OFFSET: u64 = i64::MAX as u64;
+
 /// Key of a record in its partition's space.
 pub fn record(offset: u64) -> Bytes {
     Bytes::copy_from_slice(&offset.to_be_bytes())

@@ -25,6 +25,8 @@ mod committer;
 mod compaction;
 mod encoding;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod groups;
 mod integrity;
 mod keys;

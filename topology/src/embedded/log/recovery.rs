@@ -56,6 +56,12 @@ fn recover_partition(store: &dyn Store, place: TopicPartition) -> Result<Visible
     let start = stored_number(store, &keys::start_offset(place))?.unwrap_or(0);
     let next = stored_number(store, &keys::next_offset(place))?.unwrap_or(0);
     let last = store.last_key(Space::Records(place))?.and_then(|key| keys::offset_of(&key));
+    for offset in [Some(start), Some(next), last].into_iter().flatten() {
+        if offset > keys::LARGEST_OFFSET {
+            let detail = "no log has come so far: a stored offset is damaged";
+            return Err(LogError::Damaged { topic_partition: place, offset, detail });
+        }
+    }
     let end = next.max(last.map_or(0, |last| last + 1)).max(start);
     let mut blocks = stored_blocks(store, place)?;
     blocks.retain(|block| block.end_offset() > start && block.end_offset() <= end);
@@ -73,7 +79,9 @@ fn stored_blocks(store: &dyn Store, place: TopicPartition) -> Result<Vec<Block>,
     let mut blocks = Vec::new();
     let range = (keys::time_block(place, 0), keys::time_block(place, u64::MAX));
     store.scan(Space::Meta, &range.0, &range.1, &mut |key, value| {
-        if let (Some(number), Ok(newest)) = (keys::block_of_time_key(key), <[u8; 8]>::try_from(&value[..])) {
+        if let (Some(number), Ok(newest)) = (keys::block_of_time_key(key), <[u8; 8]>::try_from(&value[..]))
+            && number <= block_of(keys::LARGEST_OFFSET)
+        {
             blocks.push(Block { number, newest_ms: i64::from_be_bytes(newest) });
         }
         ControlFlow::Continue(())

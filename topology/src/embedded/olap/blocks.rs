@@ -42,14 +42,16 @@ fn checksum(data: &[u8]) -> [u8; CHECKSUM_BYTES] {
 /// Reads a stream of compressed blocks.
 pub struct BlockReader<R> {
     source: R,
+    /// A block that would be larger is refused before it is unpacked.
+    max_bytes: usize,
     packed: Vec<u8>,
     block: Vec<u8>,
     position: usize,
 }
 
 impl<R: Read> BlockReader<R> {
-    pub fn new(source: R) -> Self {
-        Self { source, packed: Vec::new(), block: Vec::new(), position: 0 }
+    pub fn new(source: R, max_bytes: usize) -> Self {
+        Self { source, max_bytes, packed: Vec::new(), block: Vec::new(), position: 0 }
     }
 
     /// False at the end of the stream.
@@ -73,6 +75,9 @@ impl<R: Read> BlockReader<R> {
             return Err(invalid(format!(
                 "a compressed block of {packed_size} and {block_size} bytes is out of bounds"
             )));
+        }
+        if block_size as usize > self.max_bytes {
+            return Err(invalid(format!("a compressed block of {block_size} bytes is larger than the body may be")));
         }
         // Grown by what arrives, not by what the header claims.
         self.packed.clear();
@@ -132,7 +137,7 @@ mod tests {
 
     fn unpack(packed: &[u8]) -> io::Result<Vec<u8>> {
         let mut plain = Vec::new();
-        BlockReader::new(packed).read_to_end(&mut plain)?;
+        BlockReader::new(packed, usize::MAX).read_to_end(&mut plain)?;
         Ok(plain)
     }
 

@@ -57,6 +57,12 @@ impl ReceivedBody {
         Ok(received)
     }
 
+    /// As if it had been received so.
+    #[cfg(any(test, fuzzing))]
+    pub fn of(pieces: impl Iterator<Item = Bytes>) -> Self {
+        Self { pieces: pieces.collect(), reserved: None }
+    }
+
     pub fn decode(
         self,
         encoding: Option<Encoding>,
@@ -73,7 +79,7 @@ impl ReceivedBody {
                 reader = encoding.decoder(reader).map_err(undecodable)?;
             }
             if native_blocks {
-                reader = Box::new(BlockReader::new(reader));
+                reader = Box::new(BlockReader::new(reader, max_bytes));
             }
             Content::Decoded(reader)
         };

@@ -140,7 +140,7 @@ async fn run_request(front: &Arc<Front>, parts: &Parts, body: Body, marker: &str
 }
 
 /// Fields become parameters, files become external tables described by `<name>_structure` or `_types` and `_format`.
-fn take_form(form: Vec<Part>, pairs: &mut Vec<(String, String)>) -> Result<Vec<ExternalTable>, Exception> {
+pub fn take_form(form: Vec<Part>, pairs: &mut Vec<(String, String)>) -> Result<Vec<ExternalTable>, Exception> {
     let mut files = Vec::new();
     for part in form {
         if part.is_file {

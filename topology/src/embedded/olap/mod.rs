@@ -21,6 +21,8 @@ mod engine;
 mod exception;
 mod execute;
 mod formats;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod http;
 mod lexer;
 mod library;
