@@ -305,4 +305,30 @@ mod tests {
         assert_eq!((table.len(), table.heap_size()), (0, empty));
         assert_eq!(table.chunks.len(), 3);
     }
+
+    #[test]
+    fn keys_are_counted_by_workspace_metric_and_series() {
+        let spend = key("men");
+        let others = [
+            MetricKey { workspace: "other".into(), ..spend.clone() },
+            MetricKey { metric: "clicks".into(), ..spend.clone() },
+            MetricKey { series: 2, ..spend.clone() },
+        ];
+        others.iter().for_each(|other| assert_ne!(metric_hash(other), metric_hash(&spend)));
+        assert_eq!(metric_hash(&key("women")), metric_hash(&spend));
+    }
+
+    #[test]
+    fn the_size_is_that_of_windows_keys_and_what_they_hold() {
+        let mut table = WindowTable::default();
+        let id = WindowId { key: table.intern(&key("men"), Source::Campaign), grain: Grain::Hour, start_s: 0 };
+        table.insert(id, LiveWindow::default());
+        let counting = table.heap_size();
+        let mut gained = Aggregate::default();
+        gained.add(neonhub_schemas::window::Sample::Distribution("2".parse().unwrap())).unwrap();
+        table.merge(id, &gained).unwrap();
+        assert_eq!(table.heap_size(), counting + gained.heap_size());
+        table.insert(id, LiveWindow::default());
+        assert_eq!(table.heap_size(), counting, "replaced in its place");
+    }
 }

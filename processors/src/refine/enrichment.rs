@@ -242,6 +242,16 @@ mod tests {
     }
 
     #[test]
+    fn every_utm_parameter_is_found() {
+        let query = "?utm_campaign=a&utm_source=b&utm_medium=c%2Fd&utm_term=e+f&utm_content=g";
+        let (_, context) = enrich(&format!(r#"{{"search":"{query}"}}"#), "{}");
+        let context: serde_json::Value = serde_json::from_str(&context.unwrap()).unwrap();
+        let expected =
+            serde_json::json!({"campaign": "a", "source": "b", "medium": "c/d", "term": "e f", "content": "g"});
+        assert_eq!(context["neonhub"]["utm"], expected);
+    }
+
+    #[test]
     fn odd_urls_are_harmless() {
         assert_eq!(percent_decode("%zz%4"), "%zz%4");
         assert_eq!(percent_decode("a%00b%ff"), "ab\u{fffd}");

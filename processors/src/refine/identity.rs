@@ -68,3 +68,51 @@ pub fn link_record(link: &IdentityLink, partition: u32, timestamp_ms: i64) -> Ne
         timestamp_ms,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACK: &str = include_str!("../../../schemas/golden/envelope-v1-track.json");
+
+    fn learn(identities: &mut Identities, anonymous_id: &str, user_id: &str) -> bool {
+        let mut event = Envelope::decode(TRACK.as_bytes()).unwrap();
+        event.anonymous_id = Some(anonymous_id.into());
+        event.user_id = Some(user_id.into());
+        identities.learn(&event).is_some()
+    }
+
+    #[test]
+    fn a_link_is_told_when_it_is_new_or_another() {
+        let mut identities = Identities::default();
+        assert!(learn(&mut identities, "anon-1", "user-1"));
+        assert!(!learn(&mut identities, "anon-1", "user-1"));
+        assert!(learn(&mut identities, "anon-2", "user-1"));
+        assert!(learn(&mut identities, "anon-1", "user-2"));
+        assert_eq!(identities.len(), 2);
+        assert_eq!(identities.user_of("acme", "anon-1"), Some("user-2"));
+        assert_eq!(identities.user_of("acme", "anon-2"), Some("user-1"));
+        assert_eq!(identities.user_of("other", "anon-1"), None);
+    }
+
+    #[test]
+    fn an_empty_id_or_one_that_names_itself_teaches_nothing() {
+        let mut identities = Identities::default();
+        for (anonymous_id, user_id) in [("", "user-1"), ("anon-1", ""), ("same", "same")] {
+            assert!(!learn(&mut identities, anonymous_id, user_id), "{anonymous_id:?} {user_id:?}");
+        }
+        assert_eq!(identities.len(), 0);
+    }
+
+    #[test]
+    fn links_of_a_changelog_have_keys_of_their_own() {
+        let link = |anonymous_id: &str| IdentityLink {
+            workspace: "acme".into(),
+            anonymous_id: anonymous_id.into(),
+            user_id: "user-1".into(),
+        };
+        let key = |anonymous_id: &str| link_record(&link(anonymous_id), 0, 0).key;
+        assert_eq!(key("anon-1"), "acme|anon-1");
+        assert_ne!(key("anon-1"), key("anon-2"));
+    }
+}

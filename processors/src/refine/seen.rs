@@ -106,4 +106,36 @@ mod tests {
         assert!(seen.insert(SeenSet::hash(b"acme|c", b"m"), -500));
         assert!(!seen.insert(SeenSet::hash(b"acme|c", b"m"), -500));
     }
+
+    #[test]
+    fn each_message_is_forgotten_by_its_own_time() {
+        let mut seen = SeenSet::new(8_000);
+        assert!(seen.insert(1, 0));
+        assert!(seen.insert(2, 7_000));
+        assert!(seen.insert(1, 9_000), "the first is out of the window");
+        assert!(!seen.insert(2, 12_000), "the second is not");
+        // Out of order, or many at a time: no more buckets than the window has.
+        (0..100).for_each(|hash| {
+            seen.insert(100 + hash, 12_000 - i64::try_from(hash).unwrap());
+        });
+        assert!(seen.buckets.len() <= 9, "{} buckets", seen.buckets.len());
+        assert_eq!(seen.len(), 102);
+        assert!(seen.heap_size() >= 102 * 8);
+    }
+
+    #[test]
+    fn hashes_are_spread_over_all_bits() {
+        let hashes = (0..1_000_u32).map(|id| SeenSet::hash(b"acme|anon", &id.to_le_bytes()));
+        let keys = (0..1_000_u32).map(|id| SeenSet::hash(&id.to_le_bytes(), b"m-1"));
+        let all: Vec<u64> = hashes.chain(keys).collect();
+        for bit in 0..64 {
+            let set = all.iter().filter(|hash| *hash >> bit & 1 == 1).count();
+            assert!((700..1_300).contains(&set), "bit {bit} is set in {set} of 2,000");
+        }
+        let mut hasher = Prehashed::default();
+        std::hash::Hasher::write_u64(&mut hasher, all[0]);
+        assert_eq!(std::hash::Hasher::finish(&hasher), all[0], "not hashed twice");
+        std::hash::Hasher::write(&mut hasher, b"bytes");
+        assert_eq!(std::hash::Hasher::finish(&hasher), xxh3_64(b"bytes"));
+    }
 }

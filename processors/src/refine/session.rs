@@ -131,8 +131,21 @@ mod tests {
     #[test]
     fn sessions_are_forgotten_by_the_time_of_receipt() {
         let mut sessions = Sessions::new(30 * MINUTE, 60 * MINUTE);
-        sessions.assign(&place("m-1"), 0, 0);
+        sessions.assign(&place("m-1"), 0, 10 * MINUTE);
         sessions.assign(&Place { key: b"acme|other", ..place("m-2") }, 0, 200 * MINUTE);
         assert_eq!(sessions.len(), 1);
+    }
+
+    #[test]
+    fn a_session_outlives_the_silence_of_others() {
+        let mut sessions = Sessions::new(30 * MINUTE, 60 * MINUTE);
+        let other = Place { key: b"acme|other", ..place("m-2") };
+        let first = sessions.assign(&place("m-1"), 0, 0);
+        sessions.assign(&other, 0, 40 * MINUTE);
+        assert_eq!(sessions.len(), 2);
+        assert_eq!(sessions.assign(&place("m-3"), 20 * MINUTE, 59 * MINUTE), first);
+        // Now it is kept from its last event on.
+        sessions.assign(&other, 0, 110 * MINUTE);
+        assert_eq!(sessions.assign(&place("m-4"), 30 * MINUTE, 111 * MINUTE), first);
     }
 }

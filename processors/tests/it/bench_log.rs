@@ -85,6 +85,18 @@ impl<S: Stage> Bench<S> {
     pub fn entries(&self) -> usize {
         self.stage.state_size(&self.task).0
     }
+
+    pub fn state_bytes(&self) -> usize {
+        self.stage.state_size(&self.task).1
+    }
+
+    pub fn is_due(&self, now_ms: i64) -> bool {
+        self.stage.is_due(&self.task, now_ms)
+    }
+
+    pub fn watermark_ms(&self) -> Option<i64> {
+        self.stage.watermark_ms(&self.task)
+    }
 }
 
 fn as_record(new: NewRecord, partition: u32, offset: u64) -> Record {

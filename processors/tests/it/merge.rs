@@ -9,17 +9,17 @@ use neonhub_schemas::window::{Aggregate, Delta, Grain, Partial, PartialHeader, S
 
 use crate::bench_log::Bench;
 
-const MINUTE: i64 = 1_574_553_600; // 2019-11-24T00:00:00Z, a Sunday
+pub const MINUTE: i64 = 1_574_553_600; // 2019-11-24T00:00:00Z, a Sunday
 
-fn config() -> MergeConfig {
+pub fn config() -> MergeConfig {
     MergeConfig { partitions: 1, ..MergeConfig::default() }
 }
 
-fn bench(config: MergeConfig) -> Bench<MetricsMerge> {
+pub fn bench(config: MergeConfig) -> Bench<MetricsMerge> {
     Bench::new(MetricsMerge::new(config).unwrap(), Topic::MetricsPartials)
 }
 
-fn key(campaign: &str) -> MetricKey {
+pub fn key(campaign: &str) -> MetricKey {
     MetricKey {
         workspace: "acme".into(),
         metric: "spend".into(),
@@ -28,7 +28,7 @@ fn key(campaign: &str) -> MetricKey {
     }
 }
 
-fn record(partial: &Partial) -> NewRecord {
+pub fn record(partial: &Partial) -> NewRecord {
     NewRecord {
         topic: Topic::MetricsPartials,
         partition: Some(0),
@@ -39,7 +39,7 @@ fn record(partial: &Partial) -> NewRecord {
     }
 }
 
-fn header(watermark_s: Option<i64>, idle: bool) -> PartialHeader {
+pub fn header(watermark_s: Option<i64>, idle: bool) -> PartialHeader {
     PartialHeader {
         topic: "events.campaign".into(),
         partition: 0,
@@ -48,7 +48,7 @@ fn header(watermark_s: Option<i64>, idle: bool) -> PartialHeader {
     }
 }
 
-fn delta(campaign: &str, minutes: &[i64], value: &str) -> NewRecord {
+pub fn delta(campaign: &str, minutes: &[i64], value: &str) -> NewRecord {
     let mut aggregate = Aggregate::default();
     aggregate.add(Sample::Number(value.parse().unwrap())).unwrap();
     let state = WindowState::of(&aggregate);
@@ -56,11 +56,11 @@ fn delta(campaign: &str, minutes: &[i64], value: &str) -> NewRecord {
     record(&Partial { upstream: header(None, false), key: Some(key(campaign)), deltas })
 }
 
-fn watermark(second: i64) -> NewRecord {
+pub fn watermark(second: i64) -> NewRecord {
     record(&Partial { upstream: header(Some(second), false), key: None, deltas: Vec::new() })
 }
 
-fn upserts(bench: &Bench<MetricsMerge>) -> Vec<WindowUpsert> {
+pub fn upserts(bench: &Bench<MetricsMerge>) -> Vec<WindowUpsert> {
     let of_windows = bench.outputs.iter().filter(|record| record.topic == Topic::MetricsWindows);
     of_windows.filter_map(|record| record.value.as_ref()).map(|value| serde_json::from_slice(value).unwrap()).collect()
 }
@@ -82,7 +82,7 @@ fn merged(bench: &Bench<MetricsMerge>) -> BTreeMap<(String, Grain, i64), (u64, S
     windows.into_iter().map(|(place, aggregate)| (place, (aggregate.count, aggregate.sum.to_string()))).collect()
 }
 
-fn window(bench: &Bench<MetricsMerge>, campaign: &str, grain: Grain, start: i64) -> (u64, String) {
+pub fn window(bench: &Bench<MetricsMerge>, campaign: &str, grain: Grain, start: i64) -> (u64, String) {
     let key = format!("{{\"campaign\":\"{campaign}\"}}");
     merged(bench).get(&(key, grain, start)).cloned().unwrap_or_default()
 }

@@ -13,18 +13,18 @@ use crate::bench_log::Bench;
 
 const TRACK: &str = include_str!("../../../schemas/golden/envelope-v1-track.json");
 
-fn bench() -> Bench<MetricsPartial> {
+pub fn bench() -> Bench<MetricsPartial> {
     let config = PartialConfig { partials_partitions: 1, ..PartialConfig::default() };
     Bench::new(MetricsPartial::new(config), Topic::EventsBehavior)
 }
 
-fn event(timestamp: &str) -> NewRecord {
+pub fn event(timestamp: &str) -> NewRecord {
     let text = TRACK.replace("2019-11-24T00:00:02.123Z", timestamp);
     let raw = Envelope::decode(text.as_bytes()).unwrap().to_raw_record();
     NewRecord { topic: Topic::EventsBehavior, partition: Some(0), ..raw }
 }
 
-fn idle() -> NewRecord {
+pub fn idle() -> NewRecord {
     NewRecord {
         topic: Topic::EventsBehavior,
         partition: Some(0),
@@ -35,17 +35,17 @@ fn idle() -> NewRecord {
     }
 }
 
-fn partials(bench: &Bench<MetricsPartial>) -> Vec<Partial> {
+pub fn partials(bench: &Bench<MetricsPartial>) -> Vec<Partial> {
     let of_partials = bench.outputs.iter().filter(|record| record.topic == Topic::MetricsPartials);
     of_partials.map(|record| serde_json::from_slice(record.value.as_ref().unwrap()).unwrap()).collect()
 }
 
-fn activations(bench: &Bench<MetricsPartial>) -> Vec<Activation> {
+pub fn activations(bench: &Bench<MetricsPartial>) -> Vec<Activation> {
     let of_activations = bench.outputs.iter().filter(|record| record.topic == Topic::MetricsActivations);
     of_activations.map(|record| serde_json::from_slice(record.value.as_ref().unwrap()).unwrap()).collect()
 }
 
-fn define(bench: &mut Bench<MetricsPartial>, revision: u64, definition: Option<&str>) {
+pub fn define(bench: &mut Bench<MetricsPartial>, revision: u64, definition: Option<&str>) {
     let record = DefinitionRecord {
         workspace: "acme".into(),
         name: "orders".into(),
@@ -64,9 +64,9 @@ fn define(bench: &mut Bench<MetricsPartial>, revision: u64, definition: Option<&
     });
 }
 
-const ORDERS: &str = r#"{"source":"behavior","event":"Order Completed","aggregation":"count"}"#;
+pub const ORDERS: &str = r#"{"source":"behavior","event":"Order Completed","aggregation":"count"}"#;
 
-fn counted(bench: &Bench<MetricsPartial>, metric: &str) -> u64 {
+pub fn counted(bench: &Bench<MetricsPartial>, metric: &str) -> u64 {
     let of_metric =
         partials(bench).into_iter().filter(|partial| partial.key.as_ref().is_some_and(|key| key.metric == metric));
     of_metric.flat_map(|partial| partial.deltas).map(|delta| delta.state.count).sum()

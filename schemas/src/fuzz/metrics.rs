@@ -50,7 +50,7 @@ fn check_parsed(expression: &Expression) {
     } else {
         assert!(printed.len() > 1_000, "{printed} is not read");
     }
-    let value_of = |name: &str| (name.len() % 3 != 0).then_some(name.len() as f64 - 2.0);
+    let value_of = |name: &str| (!name.len().is_multiple_of(3)).then_some(name.len() as f64 - 2.0);
     assert!(expression.evaluate(&value_of).is_none_or(f64::is_finite));
     assert!(expression.metrics().is_sorted());
 }

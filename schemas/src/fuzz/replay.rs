@@ -6,7 +6,7 @@ use std::path::Path;
 const CORPORA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../topology/fuzz/corpus");
 
 /// A target that panics is named with the file that makes it panic.
-pub fn replay(targets: &[(&'static str, fn(&[u8]))]) {
+pub fn replay(targets: &[super::Target]) {
     for (name, check) in targets {
         check(&[]);
         let mut inputs = 0;

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use neonhub_processors::landing::WindowRow;
-use neonhub_schemas::window::Grain;
+use neonhub_schemas::Micros;
+use neonhub_schemas::event::Source;
+use neonhub_schemas::metric::MetricKey;
+use neonhub_schemas::window::{Epoch, Grain, WindowState, WindowUpsert};
 use serde_json::{Value, json};
 
 /// 2026-02-03T00:00:00Z.
@@ -39,9 +41,9 @@ fn counts(hour: i64, key: usize) -> Counts {
 const METRICS: [&str; 3] = ["impressions", "clicks", "revenue"];
 const DIMENSIONS: [&str; 3] = ["campaign", "channel", "policy"];
 
-/// The rows of one day, as the landing makes them: 24 hours and the day of each key and metric.
-pub fn rows_of_day(workspace: &str, day: i64, now_ms: i64) -> Vec<WindowRow> {
-    let mut rows = Vec::with_capacity(KEYS * METRICS.len() * 25);
+/// The windows of one day: 24 hours and the day of each key and metric.
+pub fn windows_of_day(workspace: &str, day: i64, now_ms: i64) -> Vec<WindowUpsert> {
+    let mut windows = Vec::with_capacity(KEYS * METRICS.len() * 25);
     for key in 0..KEYS {
         let mut of_day = [0; 3];
         for hour in 0..24 {
@@ -49,48 +51,47 @@ pub fn rows_of_day(workspace: &str, day: i64, now_ms: i64) -> Vec<WindowRow> {
             let start_s = BEGIN_S + day * DAY + hour * HOUR;
             for metric in 0..METRICS.len() {
                 of_day[metric] += of_hour[metric];
-                rows.push(row(workspace, metric, key, (Grain::Hour, start_s, HOUR), of_hour, now_ms));
+                windows.push(window(workspace, metric, key, (Grain::Hour, start_s, HOUR), of_hour, now_ms));
             }
         }
         for metric in 0..METRICS.len() {
-            rows.push(row(workspace, metric, key, (Grain::Day, BEGIN_S + day * DAY, DAY), of_day, now_ms));
+            windows.push(window(workspace, metric, key, (Grain::Day, BEGIN_S + day * DAY, DAY), of_day, now_ms));
         }
     }
-    rows
+    windows
 }
 
-fn row(
+fn window(
     workspace: &str,
     metric: usize,
     key: usize,
     (grain, start_s, length_s): (Grain, i64, i64),
     counts: Counts,
     now_ms: i64,
-) -> WindowRow {
-    let second = |second: i64| u32::try_from(second).unwrap_or(0);
-    let dimensions: BTreeMap<String, String> =
-        DIMENSIONS.iter().map(|name| (*name).to_owned()).zip(names(key)).collect();
-    let cents = i128::from(counts[2]) * 10_000;
+) -> WindowUpsert {
+    let dimensions = DIMENSIONS.iter().map(|name| (*name).to_owned()).zip(names(key)).collect();
+    let cents = Micros::from_raw(i128::from(counts[2]) * 10_000);
     let is_sum = METRICS[metric] == "revenue";
-    WindowRow {
-        workspace: workspace.to_owned(),
-        metric: METRICS[metric].to_owned(),
-        series: 0,
-        grain: grain as i8 + 1,
+    let epoch = Epoch { partition: u32::try_from(key % 4).unwrap_or(0), offset: start_s.unsigned_abs() };
+    let sum_only = |micros: Micros| is_sum.then_some(micros);
+    WindowUpsert {
+        key: MetricKey { workspace: workspace.to_owned(), metric: METRICS[metric].to_owned(), series: 0, dimensions },
+        source: Source::Campaign,
+        grain,
         zone: "UTC".to_owned(),
-        window_start: second(start_s),
-        window_end: second(start_s + length_s),
-        key: serde_json::to_string(&dimensions).unwrap_or_default(),
-        dimensions,
-        epoch: format!("{}-{start_s}", key % 4),
+        window_start: start_s,
+        window_end: start_s + length_s,
+        epoch,
         revision: 1,
         r#final: true,
-        count: counts[if is_sum { 1 } else { metric }],
-        sum: if is_sum { cents } else { 0 },
-        min: is_sum.then_some(10_000),
-        max: is_sum.then_some(cents),
-        distinct: Vec::new(),
-        distribution: Vec::new(),
+        state: WindowState {
+            count: counts[if is_sum { 1 } else { metric }],
+            sum: sum_only(cents).unwrap_or_default(),
+            min: sum_only(Micros::from_raw(10_000)),
+            max: sum_only(cents),
+            ..WindowState::default()
+        },
+        as_of: 0,
         updated_at: now_ms,
     }
 }
@@ -144,7 +145,7 @@ pub fn widgets() -> Vec<Widget> {
 type Truth = BTreeMap<(i64, Vec<String>), Counts>;
 
 impl Widget {
-    fn from_s(&self, days: i64) -> i64 {
+    fn begins_s(&self, days: i64) -> i64 {
         BEGIN_S + self.last_days.map_or(0, |last| (days - last).max(0)) * DAY
     }
 
@@ -153,7 +154,7 @@ impl Widget {
         let instant = |second: i64| neonhub_schemas::time::format_ms(second * 1_000);
         let mut query = json!({
             "metrics": self.metrics, "grain": self.grain,
-            "from": instant(self.from_s(days)), "to": instant(BEGIN_S + days * DAY),
+            "from": instant(self.begins_s(days)), "to": instant(BEGIN_S + days * DAY),
             "group_by": self.group_by.iter().map(|index| DIMENSIONS[*index]).collect::<Vec<_>>(),
         });
         if let Some((dimension, values)) = &self.filter {
@@ -188,7 +189,7 @@ impl Widget {
              AND window_start < toDateTime({}, 'UTC')",
             columns.join(", "),
             needed.join(", "),
-            self.from_s(days),
+            self.begins_s(days),
             BEGIN_S + days * DAY,
         );
         if let Some((dimension, values)) = &self.filter {
@@ -217,7 +218,7 @@ impl Widget {
 
     fn truth(&self, days: i64) -> Truth {
         let mut truth = Truth::new();
-        let first_hour = (self.from_s(days) - BEGIN_S) / HOUR;
+        let first_hour = (self.begins_s(days) - BEGIN_S) / HOUR;
         for key in 0..KEYS {
             let names = names(key);
             if self.filter.as_ref().is_some_and(|(dimension, values)| !values.contains(&names[*dimension])) {
@@ -228,7 +229,7 @@ impl Widget {
                 let start_s = match self.grain {
                     "hour" => BEGIN_S + hour * HOUR,
                     "day" => BEGIN_S + hour / 24 * DAY,
-                    _ => self.from_s(days),
+                    _ => self.begins_s(days),
                 };
                 let cell = truth.entry((start_s, group.clone())).or_default();
                 cell.iter_mut().zip(counts(hour, key)).for_each(|(sum, gained)| *sum += gained);
@@ -321,13 +322,14 @@ mod tests {
     }
 
     #[test]
-    fn the_rows_of_a_day_add_up() {
-        let rows = rows_of_day("bench", 3, 0);
-        assert_eq!(rows.len(), KEYS * 3 * 25);
+    fn the_windows_of_a_day_add_up() {
+        let windows = windows_of_day("bench", 3, 0);
+        assert_eq!(windows.len(), KEYS * 3 * 25);
         for metric in METRICS {
             let of = |grain: Grain| {
-                let rows = rows.iter().filter(|row| row.metric == metric && row.grain == grain as i8 + 1);
-                rows.fold((0, 0), |(count, sum), row| (count + row.count, sum + row.sum))
+                let windows = windows.iter().filter(|window| window.key.metric == metric && window.grain == grain);
+                let states = windows.map(|window| (window.state.count, window.state.sum.raw()));
+                states.fold((0, 0), |(count, sum), (more, gained)| (count + more, sum + gained))
             };
             assert_eq!(of(Grain::Hour), of(Grain::Day));
         }

@@ -142,7 +142,7 @@ pub fn partial(key: u64, begin_s: i64, samples: &dyn Fn(u64, u64) -> Vec<Sample>
 /// A merge stage with so many keys in one partition, all windows put out.
 fn filled(keys: u64, samples: &dyn Fn(u64, u64) -> Vec<Sample>) -> anyhow::Result<Stepper<MetricsMerge>> {
     let config = MergeConfig { partitions: 1, max_keys: u32::MAX, ..MergeConfig::default() };
-    let mut merge = Stepper::new(MetricsMerge::new(config)?, Topic::MetricsPartials);
+    let mut merge = Stepper::new(MetricsMerge::new(config)?, Topic::MetricsPartials)?;
     let mut now_ms = BEGIN_S * 1_000;
     for key in 0..keys {
         merge.process(partial(key, BEGIN_S, samples)?, now_ms);
@@ -216,8 +216,8 @@ impl Stages {
         }
         let merge = MetricsMerge::new(MergeConfig { partitions: 1, ..MergeConfig::default() })?;
         Ok(Self {
-            partial: Stepper::new(partial, Topic::EventsCampaign),
-            merge: Stepper::new(merge, Topic::MetricsPartials),
+            partial: Stepper::new(partial, Topic::EventsCampaign)?,
+            merge: Stepper::new(merge, Topic::MetricsPartials)?,
             live: HashMap::new(),
             forgotten: 0,
         })

@@ -4,12 +4,16 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use hdrhistogram::Histogram;
-use neonhub_processors::landing::{ClickHouseTables, Rows, Tables as _};
+use neonhub_processors::landing::{Block, BlockBuilder, ClickHouseTables, Tables as _};
+use neonhub_schemas::record::{Headers, Record, TopicPartition};
+use neonhub_schemas::topics::Topic;
+use neonhub_schemas::window::WindowUpsert;
 use serde_json::Value;
 
-use super::dashboard::{Widget, rows_of_day, widgets};
+use super::dashboard::{Widget, widgets, windows_of_day};
 use super::embedded::{API_KEY, Up};
 use super::usage::peak_rss_mb;
 use super::{Figure, events};
@@ -78,8 +82,8 @@ async fn load(settings: &Settings, up: &Up, days: u32) -> anyhow::Result<()> {
         let mut tables = ClickHouseTables::new(&clients::landing_config(&settings))?;
         let now_ms = clock::now_ms();
         for day in 0..i64::from(days) {
-            let rows = Rows::Windows(rows_of_day(events::WORKSPACE, day, now_ms));
-            tables.insert(&rows, &format!("bench-{day}"))?;
+            let block = block_of(&windows_of_day(events::WORKSPACE, day, now_ms))?;
+            tables.insert(&block, &format!("bench-{day}"))?;
         }
         anyhow::Ok(())
     })
@@ -93,6 +97,24 @@ async fn load(settings: &Settings, up: &Up, days: u32) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Ok(())
+}
+
+fn block_of(windows: &[WindowUpsert]) -> anyhow::Result<Block> {
+    let place = TopicPartition { topic: Topic::MetricsWindows, partition: 0 };
+    let mut rows = BlockBuilder::new(place);
+    for (offset, window) in (0..).zip(windows) {
+        let record = Record {
+            topic: place.topic,
+            partition: place.partition,
+            offset,
+            timestamp_ms: window.updated_at,
+            key: Bytes::new(),
+            value: Some(Bytes::from(window.encode())),
+            headers: Headers::new(),
+        };
+        rows.push(&record).map_err(anyhow::Error::msg)?;
+    }
+    Ok(rows.finish())
 }
 
 /// Microseconds until the last widget is there.

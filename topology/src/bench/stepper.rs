@@ -14,9 +14,9 @@ pub struct Stepper<S: Stage> {
 }
 
 impl<S: Stage> Stepper<S> {
-    pub fn new(stage: S, topic: Topic) -> Self {
-        let task = stage.open(TopicPartition { topic, partition: 0 }, None);
-        Self { stage, task, topic, next_offset: 0, outputs: Outputs::default() }
+    pub fn new(stage: S, topic: Topic) -> anyhow::Result<Self> {
+        let task = stage.open(TopicPartition { topic, partition: 0 }, None, None)?;
+        Ok(Self { stage, task, topic, next_offset: 0, outputs: Outputs::default() })
     }
 
     pub fn process(&mut self, new: NewRecord, now_ms: i64) {

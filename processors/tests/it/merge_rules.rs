@@ -1,0 +1,166 @@
+//! The rules of the merge stage at their edges: when windows go out, what is late, in which zone, and what is forgotten.
+
+use std::time::Duration;
+
+use neonhub_processors::metrics::{MergeConfig, MetricsMerge};
+use neonhub_schemas::metric::MetricKey;
+use neonhub_schemas::topics::Topic;
+use neonhub_schemas::window::{Grain, Partial, WindowUpsert};
+
+use crate::bench_log::Bench;
+use crate::merge::{MINUTE, bench, config, delta, header, key, record, upserts, watermark, window};
+
+fn of_grain(bench: &Bench<MetricsMerge>, grain: Grain) -> Vec<WindowUpsert> {
+    upserts(bench).into_iter().filter(|upsert| upsert.grain == grain).collect()
+}
+
+fn tombstones(bench: &Bench<MetricsMerge>) -> usize {
+    bench.outputs.iter().filter(|record| record.topic == Topic::MetricsWindows && record.value.is_none()).count()
+}
+
+#[test]
+fn an_hour_goes_out_once_a_second_also_when_the_clock_goes_back() {
+    let mut bench = bench(config());
+    for (now_ms, hours) in [(50_000, 1), (50_000, 1), (50_999, 1), (51_000, 2), (51_500, 2), (20_000, 3)] {
+        bench.feed(delta("men", &[MINUTE], "1"), now_ms);
+        bench.commit(now_ms);
+        assert_eq!(of_grain(&bench, Grain::Hour).len(), hours, "at {now_ms}");
+    }
+}
+
+#[test]
+fn a_task_is_due_when_a_longer_grain_waits_or_windows_are_to_be_looked_over() {
+    let mut bench = bench(config());
+    assert!(!bench.is_due(50_000), "nothing is there, so nothing is due, however much time has passed");
+    bench.feed(delta("men", &[MINUTE], "1"), 50_000);
+    bench.commit(50_000);
+    assert!(!bench.is_due(50_999));
+    bench.feed(delta("men", &[MINUTE], "1"), 50_500);
+    assert!(!bench.is_due(50_999), "minutes go with the records' own commit");
+    assert!(bench.is_due(51_000), "hours have waited a second");
+    bench.commit(51_000);
+    bench.commit(56_000);
+    assert!(!bench.is_due(59_999));
+    assert!(bench.is_due(60_000), "ten seconds after they were looked over");
+}
+
+#[test]
+fn an_event_is_late_from_the_end_of_its_minute_on() {
+    let mut bench = bench(config());
+    bench.feed(watermark(MINUTE + 59), 0);
+    bench.feed(delta("men", &[MINUTE], "1"), 0);
+    bench.commit(0);
+    assert_eq!(bench.late, 0);
+    assert!(of_grain(&bench, Grain::Minute).iter().all(|upsert| !upsert.r#final));
+    bench.feed(watermark(MINUTE + 60), 0);
+    bench.feed(delta("women", &[MINUTE], "1"), 0);
+    bench.commit(0);
+    assert_eq!(bench.late, 1);
+    assert!(of_grain(&bench, Grain::Hour).iter().all(|upsert| !upsert.r#final), "the hour is not over");
+    assert_eq!(bench.watermark_ms(), Some((MINUTE + 60) * 1_000));
+}
+
+#[test]
+fn hours_and_longer_windows_are_in_the_zone_of_their_workspace() {
+    let zones = [("acme".to_owned(), "Asia/Kathmandu".to_owned())].into();
+    for (zones, zone) in [(zones, "Asia/Kathmandu"), (Default::default(), "America/New_York")] {
+        let mut bench = bench(MergeConfig { zones, default_zone: "America/New_York".into(), ..config() });
+        bench.feed(delta("men", &[MINUTE], "1"), 0);
+        bench.commit(0);
+        for upsert in upserts(&bench) {
+            let expected = if upsert.grain.is_zoned() { zone } else { "UTC" };
+            assert_eq!(upsert.zone, expected, "{:?}", upsert.grain);
+        }
+        bench.feed(watermark(MINUTE + 400 * 86_400), 100_000);
+        bench.commit(100_000);
+        // The tombstone names the same key as the window that it ends.
+        let keys = |is_tombstone: bool| {
+            let windows = bench.outputs.iter().filter(|record| record.topic == Topic::MetricsWindows);
+            let keys = windows.filter(|record| record.value.is_none() == is_tombstone).map(|record| record.key.clone());
+            keys.collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!((keys(true).len(), keys(true)), (6, keys(false)));
+    }
+}
+
+/// A window that is final, and everything else that eviction asks for but what the test changes.
+fn config_for_eviction() -> MergeConfig {
+    MergeConfig { residence: Duration::from_secs(60), grace: [Duration::from_secs(600); 6], ..config() }
+}
+
+#[test]
+fn a_window_stays_until_its_grace_is_over() {
+    let mut bench = bench(config_for_eviction());
+    bench.feed(delta("men", &[MINUTE], "1"), 0);
+    bench.feed(watermark(MINUTE + 60 + 599), 0);
+    bench.commit(0);
+    bench.commit(100_000);
+    assert!(of_grain(&bench, Grain::Minute).iter().any(|upsert| upsert.r#final));
+    assert_eq!((bench.entries(), tombstones(&bench)), (6, 0), "final, put out and untouched, but within its grace");
+    bench.feed(watermark(MINUTE + 60 + 600), 200_000);
+    bench.commit(200_000);
+    assert_eq!((bench.entries(), tombstones(&bench)), (5, 1), "the minute's grace is over");
+}
+
+#[test]
+fn a_window_stays_as_long_as_deltas_come() {
+    let mut bench = bench(config_for_eviction());
+    bench.feed(watermark(MINUTE + 400 * 86_400), 0);
+    bench.feed(delta("men", &[MINUTE], "1"), 50_000);
+    bench.commit(50_000);
+    bench.commit(109_999);
+    assert_eq!(bench.entries(), 6, "touched within the last minute");
+    bench.commit(119_998);
+    assert_eq!(bench.entries(), 6, "not looked over more than every ten seconds");
+    bench.commit(119_999);
+    assert_eq!((bench.entries(), tombstones(&bench)), (0, 6));
+}
+
+/// A window that was evicted while its last delta may come again would count that delta twice.
+#[test]
+fn a_window_stays_while_its_last_delta_may_be_read_again() {
+    let hours_wait = [0, 3_600, 3_600, 3_600, 3_600, 3_600].map(Duration::from_secs);
+    let mut bench = bench(MergeConfig { residence: Duration::ZERO, cadence: hours_wait, ..config() });
+    bench.feed(watermark(MINUTE + 400 * 86_400), 0);
+    bench.feed(delta("women", &[MINUTE], "1"), 5_000);
+    bench.commit(5_000);
+    bench.feed(delta("men", &[MINUTE], "1"), 20_000);
+    bench.commit(20_000);
+    // The hour has not gone out with it: after a restart the log is read from that delta on.
+    assert_eq!(bench.committed.as_ref().unwrap().offset, 2);
+    assert!(of_grain(&bench, Grain::Minute).iter().any(|upsert| upsert.key == key("men")));
+    bench.restart(20_010);
+    bench.commit(4_000_000);
+    assert_eq!(window(&bench, "men", Grain::Minute, MINUTE), (1, "1".to_owned()));
+    assert_eq!(window(&bench, "men", Grain::Hour, MINUTE), (1, "1".to_owned()));
+}
+
+#[test]
+fn only_keys_beyond_the_cap_are_counted_as_capped() {
+    let mut bench = bench(MergeConfig { max_keys: 2, ..config() });
+    for campaign in ["a", "b", "a", "b"] {
+        bench.feed(delta(campaign, &[MINUTE], "1"), 0);
+    }
+    bench.commit(0);
+    assert_eq!(bench.capped, 0);
+    bench.feed(delta("c", &[MINUTE], "1"), 0);
+    bench.feed(delta("c", &[MINUTE], "1"), 0);
+    bench.commit(0);
+    assert_eq!(bench.capped, 12, "twice in each of six grains");
+}
+
+#[test]
+fn a_metric_without_dimensions_and_other_metrics_are_not_capped() {
+    let mut bench = bench(MergeConfig { max_keys: 1, ..config() });
+    let partial_of = |key: MetricKey| {
+        let template: Partial = serde_json::from_slice(delta("x", &[MINUTE], "1").value.as_ref().unwrap()).unwrap();
+        record(&Partial { upstream: header(None, false), key: Some(key), deltas: template.deltas })
+    };
+    bench.feed(partial_of(key("a")), 0);
+    bench.feed(partial_of(MetricKey { metric: "clicks".into(), ..key("a") }), 0);
+    bench.feed(partial_of(MetricKey { series: 1, ..key("a") }), 0);
+    bench.feed(partial_of(MetricKey { workspace: "other".into(), ..key("a") }), 0);
+    bench.feed(partial_of(MetricKey { dimensions: Default::default(), ..key("a") }), 0);
+    bench.commit(0);
+    assert_eq!((bench.capped, bench.entries()), (0, 30), "each has a key of its own");
+}
