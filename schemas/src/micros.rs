@@ -309,4 +309,19 @@ mod tests {
         let text = serde_json::to_string(&sum).unwrap();
         assert_eq!(serde_json::from_str::<Micros>(&text).unwrap(), sum);
     }
+
+    #[test]
+    fn signs_and_zeros_of_any_size_are_read() {
+        assert_eq!(raw("+1.5"), 1_500_000);
+        assert_eq!(raw("0e400"), 0);
+        assert_eq!(raw("000.000e30"), 0);
+    }
+
+    #[test]
+    fn on_the_wire_it_is_text_with_six_decimals_at_most() {
+        let read = serde_json::from_str::<Micros>;
+        assert!(read("1.5").unwrap_err().to_string().contains("expected a decimal as a string"));
+        assert_eq!(read(r#""1000000000000000001.5""#).unwrap().raw(), LARGEST + ONE + ONE / 2);
+        assert!(read(r#""1000000000000000001.1234567""#).is_err());
+    }
 }

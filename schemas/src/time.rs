@@ -203,4 +203,10 @@ mod tests {
         }
         assert_eq!((format_canonical_s(-1), format_canonical_s(LAST_YEAR_MS / 1_000)), (None, None));
     }
+
+    #[test]
+    fn what_no_calendar_holds_becomes_its_nearest_end() {
+        assert!(format_ms(i64::MIN).starts_with("-009999-01-02T"), "{}", format_ms(i64::MIN));
+        assert!(format_ms(i64::MAX).starts_with("9999-12-30T"), "{}", format_ms(i64::MAX));
+    }
 }

@@ -239,4 +239,31 @@ mod tests {
         assert!(bucket_of(largest.raw().unsigned_abs()) < LARGEST_BUCKET);
         assert_eq!(bucket_of(1), 0);
     }
+
+    #[test]
+    fn the_least_of_positive_values_is_not_zero() {
+        let mut sketch = DdSketch::default();
+        assert_eq!((sketch.quantile(0.0), sketch.heap_size()), (None, 0));
+        sketch.insert(Micros::from_raw(2_000_000));
+        assert!((sketch.quantile(0.0).unwrap() / 2.0 - 1.0).abs() <= RELATIVE_ACCURACY);
+        sketch.insert(Micros::from_raw(-2_000_000));
+        sketch.insert(Micros::from_raw(0));
+        sketch.insert(Micros::from_raw(4_000_000));
+        assert_eq!(sketch.heap_size(), 60, "three buckets");
+        assert_eq!(sketch.quantile(0.4), Some(0.0));
+    }
+
+    #[test]
+    fn buckets_and_counts_out_of_range_are_refused() {
+        let bytes_of = |bucket: i32, count: u64| {
+            let sketch = DdSketch { positive: [(bucket, count)].into(), ..DdSketch::default() };
+            DdSketch::from_bytes(&sketch.to_bytes())
+        };
+        for (bucket, count) in [(0, 1), (LARGEST_BUCKET, u64::MAX / 4)] {
+            assert!(bytes_of(bucket, count).is_ok(), "{bucket} {count}");
+        }
+        for (bucket, count) in [(-1, 1), (LARGEST_BUCKET + 1, 1), (0, 0), (0, u64::MAX / 4 + 1)] {
+            assert_eq!(bytes_of(bucket, count), Err(SketchError::Range), "{bucket} {count}");
+        }
+    }
 }

@@ -246,4 +246,50 @@ mod tests {
         high[0] = FORMAT_REGISTERS;
         assert_eq!(HyperLogLog::from_bytes(&high), Err(SketchError::Range));
     }
+
+    #[test]
+    fn a_set_is_kept_up_to_its_limit_and_read_back_at_it() {
+        let (full, spread) = (sketch_of(0..EXACT_UP_TO as u64, 0), sketch_of(0..EXACT_UP_TO as u64 + 1, 0));
+        assert_eq!((full.to_bytes()[0], full.to_bytes().len()), (FORMAT_SET, 1 + 8 * EXACT_UP_TO));
+        assert_eq!((spread.to_bytes()[0], spread.heap_size()), (FORMAT_REGISTERS, REGISTERS));
+        assert_eq!(HyperLogLog::from_bytes(&full.to_bytes()).unwrap(), full);
+        let mut more = full.to_bytes();
+        more.extend_from_slice(&[7; 8]);
+        assert_eq!(HyperLogLog::from_bytes(&more), Err(SketchError::Range));
+        assert!((8 * EXACT_UP_TO..32 * EXACT_UP_TO).contains(&full.heap_size()));
+    }
+
+    #[test]
+    fn a_hash_without_set_bits_has_the_largest_rank() {
+        let mut sketch = sketch_of(0..1_000, 0);
+        sketch.insert_hash(0);
+        let bytes = sketch.to_bytes();
+        assert_eq!(bytes[1], MAX_RANK);
+        assert_eq!(HyperLogLog::from_bytes(&bytes).unwrap(), sketch);
+        assert!((900..1_100).contains(&sketch.estimate()), "{}", sketch.estimate());
+    }
+
+    /// The estimator's formula (theorem 1 of Ertl's paper), written as sums instead of loops that stop by themselves.
+    #[test]
+    fn the_estimate_is_that_of_the_paper_also_for_full_registers() {
+        let tau_of = |x: f64| {
+            let term = |k: i32| (1.0 - x.powf(0.5_f64.powi(k))).powi(2) * 0.5_f64.powi(k);
+            (1.0 - x - (1..60).map(term).sum::<f64>()) / 3.0
+        };
+        for x in [0.01, 0.3, 0.5, 0.9, 0.999] {
+            assert!((tau(x) - tau_of(x)).abs() < 1e-12, "{x}: {} {}", tau(x), tau_of(x));
+        }
+        assert_eq!((tau(0.0), tau(1.0)), (0.0, 0.0));
+        let m = REGISTERS as f64;
+        for full in [REGISTERS / 2, REGISTERS / 10] {
+            let mut registers = vec![MAX_RANK - 4; REGISTERS];
+            registers[..full].fill(MAX_RANK);
+            let share = full as f64 / m;
+            let last = 0.5_f64.powi(i32::from(MAX_RANK) - 1);
+            let sum = m * (1.0 - share) * last * 8.0 + m * tau_of(1.0 - share) * last;
+            let expected = m * m / (2.0 * std::f64::consts::LN_2 * sum);
+            let error = estimate(&registers) as f64 / expected - 1.0;
+            assert!(error.abs() < 1e-9, "{full} full registers: {error}");
+        }
+    }
 }

@@ -121,4 +121,17 @@ mod tests {
         assert_eq!(aggregate.add(Sample::Number(Micros::from_raw(1))), Err(Overflow));
         assert_eq!(aggregate, before);
     }
+
+    #[test]
+    fn only_sketches_are_on_the_heap() {
+        let mut aggregate = Aggregate::default();
+        aggregate.add(Sample::Number(Micros::from_raw(1))).unwrap();
+        assert_eq!(aggregate.heap_size(), 0);
+        aggregate.add(Sample::Distinct(1)).unwrap();
+        let distinct = aggregate.distinct.as_ref().unwrap().heap_size() + size_of::<HyperLogLog>();
+        assert_eq!(aggregate.heap_size(), distinct);
+        aggregate.add(Sample::Distribution(Micros::from_raw(1))).unwrap();
+        let distribution = aggregate.distribution.as_ref().unwrap().heap_size() + size_of::<DdSketch>();
+        assert_eq!(aggregate.heap_size(), distinct + distribution);
+    }
 }

@@ -257,4 +257,42 @@ mod tests {
     fn unknown_zones_are_refused() {
         assert!(Calendar::new("Mars/Olympus").is_err());
     }
+
+    #[test]
+    fn minutes_and_quarters_are_the_same_everywhere() {
+        for zone in ["UTC", "Asia/Kathmandu"] {
+            let minute = window(zone, Grain::Minute, "2019-11-24T00:20:59Z");
+            assert_eq!(minute, pair("2019-11-24T00:20:00Z", "2019-11-24T00:21:00Z"));
+            let quarter = window(zone, Grain::Quarter, "2019-11-24T00:20:00Z");
+            assert_eq!(quarter, pair("2019-11-24T00:15:00Z", "2019-11-24T00:30:00Z"));
+            assert_eq!(Calendar::new(zone).unwrap().name(), zone);
+        }
+        let zoned: Vec<Grain> = Grain::ALL.into_iter().filter(|grain| grain.is_zoned()).collect();
+        assert_eq!(zoned, [Grain::Hour, Grain::Day, Grain::Week, Grain::Month]);
+        assert!(Grain::ALL.into_iter().all(|grain| Grain::from_name(grain.as_str()) == Some(grain)));
+        assert_eq!(Grain::from_name("year"), None);
+    }
+
+    /// An hour that is found at the very instant of a change is not the hour of what came before.
+    #[test]
+    fn what_is_remembered_does_not_reach_over_a_change_of_the_clock() {
+        let mut calendar = Calendar::new("Australia/Lord_Howe").unwrap();
+        assert_eq!(calendar.window(Grain::Hour, at("2019-04-06T15:00:00Z")).start_s, at("2019-04-06T14:30:00Z"));
+        assert_eq!(calendar.window(Grain::Hour, at("2019-04-06T14:45:00Z")).start_s, at("2019-04-06T14:00:00Z"));
+    }
+
+    #[test]
+    fn windows_between_two_instants_are_those_that_touch_the_time_between() {
+        let mut calendar = Calendar::new("UTC").unwrap();
+        let mut starts = |from: &str, to: &str, limit: usize| {
+            let windows = calendar.windows_between(Grain::Hour, at(from), at(to), limit);
+            windows.into_iter().map(|(_, window)| instant(window.start_s).to_string()).collect::<Vec<_>>()
+        };
+        let (ten, eleven, noon) = ("2019-11-24T10:00:00Z", "2019-11-24T11:00:00Z", "2019-11-24T12:00:00Z");
+        assert_eq!(starts("2019-11-24T10:30:00Z", noon, 9), [ten, eleven], "the end is not among them");
+        assert_eq!(starts(ten, "2019-11-24T12:00:01Z", 9), [ten, eleven, noon]);
+        assert_eq!(starts(ten, "2019-11-24T12:00:01Z", 2), [ten, eleven]);
+        assert!(starts(ten, ten, 9).is_empty());
+        assert_eq!(Calendar::new("UTC").unwrap().windows_between(Grain::Hour, at(ten), at(noon), 9)[0].0, at(ten));
+    }
 }
