@@ -26,13 +26,21 @@ pub struct World {
 #[derive(Clone, Default)]
 pub struct FakePorts(Arc<Mutex<World>>);
 
+/// Values of a unit's records, and its offsets.
+pub type TakenUnit = (Vec<String>, Vec<(TopicPartition, u64)>);
+
 impl FakePorts {
     pub fn world(&self) -> MutexGuard<'_, World> {
         self.0.lock().unwrap()
     }
 
     pub fn ports(&self) -> Ports {
-        Ports { source: Box::new(self.clone()), committer: Box::new(self.clone()), reader: Box::new(self.clone()) }
+        Ports {
+            source: Box::new(self.clone()),
+            committer: Box::new(self.clone()),
+            reader: Box::new(self.clone()),
+            states: None,
+        }
     }
 
     /// The next poll says this.
@@ -41,7 +49,7 @@ impl FakePorts {
     }
 
     /// What the units committed since the last call hold: for each, its record keys and its offsets.
-    pub fn take_units(&self) -> Vec<(Vec<String>, Vec<(TopicPartition, u64)>)> {
+    pub fn take_units(&self) -> Vec<TakenUnit> {
         let units = std::mem::take(&mut self.world().units);
         let text = |key: &Bytes| String::from_utf8(key.to_vec()).unwrap();
         units

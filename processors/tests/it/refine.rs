@@ -24,7 +24,7 @@ impl Bench {
     fn of(source: Source) -> Self {
         let stage = Refine::new(RefineConfig::default());
         let place = TopicPartition { topic: source.raw_topic(), partition: 0 };
-        Self { task: stage.open(place, None), stage, place, out: Outputs::default() }
+        Self { task: stage.open(place, None, None).unwrap(), stage, place, out: Outputs::default() }
     }
 
     /// Processes an event that was received at this time.

@@ -1,7 +1,7 @@
 //! What the stages say of themselves, and what the engine takes for granted where they say nothing.
 
 use bytes::Bytes;
-use neonhub_processors::engine::{Outputs, Restore, Stage};
+use neonhub_processors::engine::{EngineError, LocalState, Outputs, Restore, Stage};
 use neonhub_processors::metrics::{MergeConfig, MetricsMerge, MetricsPartial, PartialConfig};
 use neonhub_processors::refine::{Refine, RefineConfig};
 use neonhub_schemas::codec::header;
@@ -49,13 +49,22 @@ impl Stage for Silent {
         Vec::new()
     }
 
-    fn open(&self, _place: TopicPartition, _committed: Option<&CommittedOffset>) {}
+    fn open(
+        &self,
+        _place: TopicPartition,
+        _committed: Option<&CommittedOffset>,
+        _local: Option<LocalState>,
+    ) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     fn restore_plan(&self, _place: TopicPartition, _committed: Option<&CommittedOffset>) -> Vec<Restore> {
         Vec::new()
     }
 
-    fn restore(&self, _task: &mut (), _record: &Record) {}
+    fn restore(&self, _task: &mut (), _record: &Record) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     fn process(&self, _task: &mut (), _record: &Record, _now_ms: i64, _out: &mut Outputs) {}
 
@@ -68,6 +77,7 @@ impl Stage for Silent {
 fn a_stage_that_says_nothing_is_never_due_and_has_no_state() {
     assert!(!Silent.is_due(&(), i64::MAX));
     assert_eq!((Silent.watermark_ms(&()), Silent.state_size(&())), (None, (0, 0)));
+    assert!(!Silent.has_local_state() && !Silent.may_save(&()));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use neonhub_processors::engine::{
-    EngineError, EngineMetrics, Outputs, Progress, Restore, SourceEvent, Stage, Worker, WorkerConfig,
+    EngineError, EngineMetrics, LocalState, Outputs, Progress, Restore, SourceEvent, Stage, Worker, WorkerConfig,
 };
 use neonhub_schemas::record::{CommittedOffset, Headers, NewRecord, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
@@ -60,16 +60,22 @@ impl Stage for Copying {
         self.observed.lock().unwrap().push(record.offset);
     }
 
-    fn open(&self, _place: TopicPartition, _committed: Option<&CommittedOffset>) -> CopyTask {
-        CopyTask::default()
+    fn open(
+        &self,
+        _place: TopicPartition,
+        _committed: Option<&CommittedOffset>,
+        _local: Option<LocalState>,
+    ) -> Result<CopyTask, EngineError> {
+        Ok(CopyTask::default())
     }
 
     fn restore_plan(&self, _place: TopicPartition, _committed: Option<&CommittedOffset>) -> Vec<Restore> {
         self.restores.clone()
     }
 
-    fn restore(&self, _task: &mut CopyTask, record: &Record) {
+    fn restore(&self, _task: &mut CopyTask, record: &Record) -> Result<(), EngineError> {
         self.restored.lock().unwrap().push((record.topic, record.offset));
+        Ok(())
     }
 
     fn process(&self, task: &mut CopyTask, record: &Record, _now_ms: i64, out: &mut Outputs) {
