@@ -1,5 +1,6 @@
 //! The wall clock and the source of random bits: read here and handed in everywhere else.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -18,14 +19,25 @@ pub fn wall() -> Clock {
     Arc::new(now_ms)
 }
 
+/// So many are asked for at once: the system call takes longer than all else about an id.
+const DRAWN_AT_ONCE: usize = 64;
+
+thread_local! {
+    static DRAWN: RefCell<Vec<u128>> = const { RefCell::new(Vec::new()) };
+}
+
 /// 128 random bits from the operating system.
 #[must_use]
 pub fn random() -> u128 {
-    let mut bytes = [0; 16];
-    if let Err(error) = getrandom::fill(&mut bytes) {
-        // Ids made of the time alone still differ by the millisecond and the counter of the caller.
-        tracing::error!(%error, "the operating system gives no random bits");
-        return now_ms().cast_unsigned().into();
-    }
-    u128::from_le_bytes(bytes)
+    DRAWN.with_borrow_mut(|drawn| {
+        if drawn.is_empty() {
+            let mut bytes = [0; DRAWN_AT_ONCE * size_of::<u128>()];
+            match getrandom::fill(&mut bytes) {
+                Ok(()) => drawn.extend(bytes.as_chunks().0.iter().copied().map(u128::from_le_bytes)),
+                // Ids made of the time alone still differ by the millisecond and the counter of the caller.
+                Err(error) => tracing::error!(%error, "the operating system gives no random bits"),
+            }
+        }
+        drawn.pop().unwrap_or_else(|| now_ms().cast_unsigned().into())
+    })
 }

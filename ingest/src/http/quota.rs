@@ -33,9 +33,10 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, QuotaClock, StateInformation
 pub(super) struct KeyQuota {
     limiter: Limiter,
     clock: QuotaClock,
-    burst: u32,
     /// Seconds in which an empty quota fills up again.
     window: u64,
+    /// The same in every answer.
+    policy: Option<HeaderValue>,
 }
 
 /// What the quota says to a request.
@@ -60,12 +61,10 @@ impl KeyQuota {
         let at_once = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
         let clock = QuotaClock(clock.clone());
         let limiter = RateLimiter::direct_with_clock(Quota::per_second(rate).allow_burst(at_once), clock.clone());
-        Self {
-            limiter: limiter.with_middleware(),
-            clock,
-            burst: at_once.get(),
-            window: u64::from(at_once.get().div_ceil(rate.get())),
-        }
+        let window = u64::from(at_once.get().div_ceil(rate.get()));
+        let policy = format!("\"events\";q={at_once};w={window}");
+        let policy = HeaderValue::from_str(&policy).ok();
+        Self { limiter: limiter.with_middleware(), clock, window, policy }
     }
 
     pub(super) fn take(&self, events: usize) -> Verdict {
@@ -90,10 +89,9 @@ impl KeyQuota {
             Verdict::Granted { remaining } | Verdict::Never { remaining, .. } => (remaining, self.window),
             Verdict::Later { wait } => (0, whole_seconds(wait)),
         };
-        let policy = format!("\"events\";q={};w={}", self.burst, self.window);
-        let state = format!("\"events\";r={remaining};t={reset}");
-        for (name, text) in [(RATELIMIT_POLICY, policy), (RATELIMIT, state)] {
-            if let Ok(value) = HeaderValue::from_str(&text) {
+        let state = HeaderValue::try_from(format!("\"events\";r={remaining};t={reset}")).ok();
+        for (name, value) in [(RATELIMIT_POLICY, self.policy.clone()), (RATELIMIT, state)] {
+            if let Some(value) = value {
                 headers.insert(name, value);
             }
         }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
@@ -35,8 +36,11 @@ struct Document;
 /// The whole face of this crate.
 pub fn router(state: IngestState) -> Router {
     let (router, document) = documented().split_for_parts();
+    // As bytes: handlers are cloned for every connection, and the document is two megabytes of small strings.
+    let document = Bytes::from(document.to_json().unwrap_or_default());
+    let answer = move || async move { ([(CONTENT_TYPE, "application/json")], document) };
     router
-        .route("/openapi.json", axum::routing::get(move || async move { Json(document) }))
+        .route("/openapi.json", axum::routing::get(answer))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(cors(&state))

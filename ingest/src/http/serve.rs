@@ -44,7 +44,8 @@ where
             tracing::debug!(%error, "TCP_NODELAY");
         }
     });
-    let server = axum::serve(listener, router(state.clone())).with_graceful_shutdown(told).into_future();
+    let server =
+        axum::serve(listener, router(state.clone()).into_make_service()).with_graceful_shutdown(told).into_future();
     let overdue = async {
         if stopped.await.is_err() {
             std::future::pending::<()>().await;

@@ -3,12 +3,16 @@
 //! A request's records are enqueued in order and their reports awaited together under one deadline. The producer gives
 //! up on a record before that deadline, so that nothing is delivered after its failure was reported, as far as a client
 //! can know. A full queue is an immediate answer, never a wait.
+//!
+//! One thread hands over what the requests of a moment have brought, and gives out the reports (`outbox`).
 
 mod delivery;
+mod outbox;
 mod probe;
 mod settings;
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use neonhub_schemas::topics::TOPICS;
@@ -16,23 +20,34 @@ use neonhub_schemas::{NewRecord, Topic};
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 
 use super::{EventSink, SinkError, SinkFuture};
 use delivery::Delivery;
+use outbox::{Append, Outbox, Outstanding};
 use probe::{Probe, Reachability};
 pub use settings::{KafkaSettings, SettingsError};
 
-/// The sink. Its threads (delivery reports, probe) end when it is dropped.
+/// How long the outbox's thread waits for a request before it looks at the producer all the same.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+
+/// The sink. Its threads (outbox, probe) end when it is dropped.
 pub struct KafkaSink {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    _probe: Probe,
+}
+
+struct Shared {
     settings: KafkaSettings,
     topic_names: Vec<String>,
     producer: RwLock<Arc<Producer>>,
     reachability: Arc<Reachability>,
-    _probe: Probe,
+    outbox: Outbox,
+    outstanding: Arc<Outstanding>,
 }
 
-pub(crate) type Producer = ThreadedProducer<Context>;
+pub(crate) type Producer = BaseProducer<Context>;
 
 pub(crate) struct Context {
     reachability: Arc<Reachability>,
@@ -74,45 +89,103 @@ impl KafkaSink {
             TOPICS.iter().map(|spec| format!("{}{}", settings.topic_prefix, spec.name)).collect();
         let watched = topic_names[usize::from(Topic::RawBehavior.number())].clone();
         let probe = Probe::start(settings.client_config(), watched, Arc::clone(&reachability))?;
-        Ok(Self { settings, topic_names, producer: RwLock::new(producer), reachability, _probe: probe })
+        let shared = Arc::new(Shared {
+            settings,
+            topic_names,
+            producer: RwLock::new(producer),
+            reachability,
+            outbox: Outbox::default(),
+            outstanding: Arc::default(),
+        });
+        let of_thread = Arc::clone(&shared);
+        let thread =
+            std::thread::Builder::new().name("ingest-kafka".to_owned()).spawn(move || of_thread.hand_over())?;
+        Ok(Self { shared, thread: Some(thread), _probe: probe })
     }
 
-    /// The producer; a new one where the old one is beyond repair (an idempotent producer may end in a fatal error).
-    fn producer(&self) -> Result<Arc<Producer>, SinkError> {
-        let producer = Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner));
-        let Some((code, reason)) = producer.client().fatal_error() else { return Ok(producer) };
-        let mut slot = self.producer.write().unwrap_or_else(PoisonError::into_inner);
-        if Arc::ptr_eq(&slot, &producer) {
-            tracing::error!(%code, reason, "the Kafka producer failed for good; starting another");
-            let fresh = create_producer(&self.settings, &self.reachability);
-            *slot = Arc::new(fresh.map_err(|error| SinkError::unavailable(error.to_string()))?);
-        }
-        Ok(Arc::clone(&slot))
+    #[cfg(test)]
+    fn producer(&self) -> Result<Arc<Producer>, KafkaError> {
+        self.shared.producer()
     }
 
     async fn append_all(&self, records: Vec<NewRecord>) -> Result<(), SinkError> {
         if records.is_empty() {
             return Ok(());
         }
-        let producer = self.producer()?;
+        let Shared { settings, outbox, outstanding, .. } = &*self.shared;
         // Half a batch in the queue would be written though the sender was told to send it again.
-        let waiting = usize::try_from(producer.in_flight_count()).unwrap_or(0);
-        if waiting + records.len() > self.settings.max_queued_records {
+        if !outstanding.admit(records.len(), settings.max_queued_records) {
             return Err(SinkError::queue_full());
         }
-        let (delivery, outcome) = Delivery::of(records.len());
-        for (sent, record) in records.iter().enumerate() {
-            if let Err(error) = self.enqueue(&producer, record, &delivery) {
-                delivery.abandon(records.len() - sent, error);
-                break;
-            }
-        }
-        drop(producer);
-        match tokio::time::timeout(self.settings.append_deadline, outcome).await {
+        let (delivery, outcome) = Delivery::of(records.len(), outstanding);
+        outbox.push(Append { records, delivery });
+        match tokio::time::timeout(settings.append_deadline, outcome).await {
             Ok(Ok(None)) => Ok(()),
             Ok(Ok(Some(error))) => Err(classify(&error)),
             Ok(Err(_)) => Err(SinkError::unavailable("the producer was stopped")),
             Err(_) => Err(SinkError::unavailable("no confirmation in time")),
+        }
+    }
+}
+
+impl Drop for KafkaSink {
+    fn drop(&mut self) {
+        self.shared.outbox.close();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that hands records to Kafka panicked");
+        }
+    }
+}
+
+impl Shared {
+    /// The thread: hands over what has gathered, then gives out reports for as long as more may gather.
+    fn hand_over(&self) {
+        let mut appends = Vec::new();
+        loop {
+            // Whoever comes first when nothing is under way is not made to wait for others.
+            let is_idle = self.outstanding.count() == 0;
+            let is_open = self.outbox.take(&mut appends, if is_idle { IDLE_WAIT } else { Duration::ZERO });
+            if !is_open {
+                return;
+            }
+            let producer = self.producer();
+            for append in appends.drain(..) {
+                match &producer {
+                    Ok(producer) => self.enqueue_all(producer, append),
+                    Err(error) => append.delivery.abandon(append.records.len(), error.clone()),
+                }
+            }
+            let is_idle = self.outstanding.count() == 0;
+            self.current().poll(if is_idle { Duration::ZERO } else { self.settings.linger });
+        }
+    }
+
+    fn current(&self) -> Arc<Producer> {
+        Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The producer; a new one where the old one is beyond repair (an idempotent producer may end in a fatal error).
+    fn producer(&self) -> Result<Arc<Producer>, KafkaError> {
+        let producer = self.current();
+        let Some((code, reason)) = producer.client().fatal_error() else { return Ok(producer) };
+        let mut slot = self.producer.write().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&slot, &producer) {
+            tracing::error!(%code, reason, "the Kafka producer failed for good; starting another");
+            // What the old one still has is reported as lost when it is dropped.
+            *slot = Arc::new(create_producer(&self.settings, &self.reachability)?);
+        }
+        Ok(Arc::clone(&slot))
+    }
+
+    fn enqueue_all(&self, producer: &Producer, append: Append) {
+        let Append { records, delivery } = append;
+        for (sent, record) in records.iter().enumerate() {
+            if let Err(error) = self.enqueue(producer, record, &delivery) {
+                delivery.abandon(records.len() - sent, error);
+                break;
+            }
         }
     }
 
@@ -142,18 +215,13 @@ impl EventSink for KafkaSink {
     }
 
     fn ready(&self) -> Result<(), String> {
-        self.reachability.verdict()
+        self.shared.reachability.verdict()
     }
 
     fn close(&self, deadline: Duration) -> SinkFuture<'_, Result<(), SinkError>> {
         Box::pin(async move {
-            let producer = Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner));
-            let flushed = tokio::task::spawn_blocking(move || producer.flush(deadline)).await;
-            match flushed {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(classify(&error)),
-                Err(error) => Err(SinkError::unavailable(error.to_string())),
-            }
+            let drained = tokio::time::timeout(deadline, self.shared.outstanding.none()).await;
+            drained.map_err(|_| SinkError::unavailable("records were still waiting for the log"))
         })
     }
 }

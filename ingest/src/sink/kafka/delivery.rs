@@ -1,5 +1,4 @@
-//! The delivery reports of one request, counted down by the producer's thread: one allocation a request, not one a
-//! record.
+//! The delivery reports of one request, counted down by the outbox's thread: one allocation a request, not one a record.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,8 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rdkafka::error::KafkaError;
 use tokio::sync::oneshot;
 
+use super::outbox::Outstanding;
+
 pub(crate) struct Delivery {
     remaining: AtomicUsize,
+    outstanding: Arc<Outstanding>,
     state: Mutex<State>,
 }
 
@@ -19,10 +21,14 @@ struct State {
 
 impl Delivery {
     /// Resolves to the first error, if any, once all `records` are reported.
-    pub(super) fn of(records: usize) -> (Arc<Self>, oneshot::Receiver<Option<KafkaError>>) {
+    pub(super) fn of(
+        records: usize,
+        outstanding: &Arc<Outstanding>,
+    ) -> (Arc<Self>, oneshot::Receiver<Option<KafkaError>>) {
         let (report, outcome) = oneshot::channel();
         let state = Mutex::new(State { first_error: None, report: Some(report) });
-        (Arc::new(Self { remaining: AtomicUsize::new(records), state }), outcome)
+        let outstanding = Arc::clone(outstanding);
+        (Arc::new(Self { remaining: AtomicUsize::new(records), outstanding, state }), outcome)
     }
 
     pub(super) fn done(&self, error: Option<KafkaError>) {
@@ -35,6 +41,7 @@ impl Delivery {
     }
 
     fn count(&self, records: usize, error: Option<KafkaError>) {
+        self.outstanding.reported(records);
         if let Some(error) = error {
             self.state.lock().unwrap_or_else(PoisonError::into_inner).first_error.get_or_insert(error);
         }

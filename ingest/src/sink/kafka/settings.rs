@@ -17,6 +17,8 @@ pub struct KafkaSettings {
     /// Records that may wait for the brokers; above it requests are turned away.
     pub max_queued_records: usize,
     pub max_queued_kilobytes: usize,
+    /// For how long the records of different requests gather before they are handed over together. The first one after a
+    /// pause does not wait.
     pub linger: Duration,
     /// How long the producer tries to deliver a record.
     pub delivery_timeout: Duration,
@@ -35,7 +37,7 @@ impl Default for KafkaSettings {
             client_id: "neonhub-ingest".to_owned(),
             max_queued_records: 200_000,
             max_queued_kilobytes: 256 * 1024,
-            linger: Duration::from_millis(5),
+            linger: Duration::from_millis(2),
             delivery_timeout: Duration::from_secs(8),
             append_deadline: Duration::from_secs(10),
             extra: BTreeMap::new(),
@@ -107,7 +109,9 @@ impl KafkaSettings {
             .set("acks", "all")
             .set("compression.type", "lz4")
             .set("partitioner", "murmur2_random")
-            .set("linger.ms", self.linger.as_millis().to_string())
+            // Records come in bunches already. Below a millisecond librdkafka's thread spins until the time is over, so this
+            // only covers the moment in which a bunch is handed over.
+            .set("linger.ms", "0.1")
             .set("queue.buffering.max.messages", self.max_queued_records.to_string())
             .set("queue.buffering.max.kbytes", self.max_queued_kilobytes.to_string())
             .set("message.timeout.ms", delivery_ms.to_string())
