@@ -39,6 +39,7 @@ pub enum StartError {
 struct Inner {
     config: ApiConfig,
     olap: Arc<dyn Olap>,
+    clock: Clock,
     definitions: Arc<Definitions>,
     hub: Arc<Hub>,
     telemetry: Arc<Telemetry>,
@@ -59,6 +60,7 @@ impl ApiState {
     pub fn start(config: ApiConfig, parts: Parts) -> Result<Self, StartError> {
         config.check()?;
         let telemetry = Arc::new(Telemetry::new()?);
+        let clock = parts.clock.clone();
         let definitions = Arc::new(Definitions::new(parts.store, parts.control, parts.clock, telemetry.clone()));
         let known = definitions.clone();
         let aggregations = Arc::new(move |key: &neonhub_schemas::metric::MetricKey| known.aggregation(key));
@@ -67,6 +69,7 @@ impl ApiState {
             live_clients: Arc::new(Semaphore::new(config.max_live_clients)),
             config,
             olap: parts.olap,
+            clock,
             definitions,
             hub,
             telemetry,
@@ -78,6 +81,11 @@ impl ApiState {
     #[must_use]
     pub fn config(&self) -> &ApiConfig {
         &self.0.config
+    }
+
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        (self.0.clock)()
     }
 
     #[must_use]

@@ -47,6 +47,8 @@ impl ClickHouseOlap {
             .with_product_info("neonhub-api", env!("CARGO_PKG_VERSION"))
             // All revisions of an epoch lie in one partition.
             .with_setting("do_not_merge_across_partitions_select_final", "1")
+            // Only conditions over the sorting key are moved before FINAL, which are nearly all.
+            .with_setting("optimize_move_to_prewhere_if_final", "1")
             .with_setting("output_format_json_quote_64bit_integers", "0")
             .with_setting("max_execution_time", config.timeout.as_secs().max(1).to_string());
         if let Some(user) = &config.user {

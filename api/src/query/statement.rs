@@ -24,17 +24,22 @@ pub fn sums(plan: &Plan, span: &Span) -> Option<SqlStatement> {
         return None;
     }
     let mut statement = SqlStatement::default();
-    let columns = columns(&mut statement, plan, span);
+    let Columns { select, group_by } = columns(&mut statement, plan, span);
     let conditions = conditions(&mut statement, plan, span, &series);
     // One more than may be answered tells that it is too much.
     let limit = (plan.max_rows + 1).saturating_mul(series.len());
+    // Columns that no metric needs are not read.
+    let needs = |wanted: &[Aggregation]| series.iter().any(|series| wanted.contains(&series.aggregation));
+    let only_if =
+        |needed: bool, expression: &'static str, instead: &'static str| if needed { expression } else { instead };
+    let sum = only_if(needs(&[Aggregation::Sum, Aggregation::Avg]), "toString(sum(w.sum))", "'0'");
+    let least = only_if(needs(&[Aggregation::Min]), "ifNull(toString(min(w.min)), '')", "''");
+    let greatest = only_if(needs(&[Aggregation::Max]), "ifNull(toString(max(w.max)), '')", "''");
     statement.sql = format!(
-        "SELECT {columns}, sum(w.count) AS total_count, toString(sum(w.sum)) AS total_sum, \
-         ifNull(toString(min(w.min)), '') AS least, ifNull(toString(max(w.max)), '') AS greatest, \
+        "SELECT {select}, sum(w.count) AS total_count, {sum} AS total_sum, {least} AS least, {greatest} AS greatest, \
          toUInt8(min(w.final)) AS all_final, \
          toInt64(max(if(w.final, toUnixTimestamp(w.window_end), 0))) AS final_until \
-         FROM metric_windows AS w FINAL WHERE {conditions} \
-         GROUP BY metric_name, bucket, group_values LIMIT {limit}"
+         FROM metric_windows AS w FINAL WHERE {conditions} GROUP BY {group_by} LIMIT {limit}"
     );
     Some(statement)
 }
@@ -47,10 +52,10 @@ pub fn sketches(plan: &Plan, span: &Span) -> Option<SqlStatement> {
         return None;
     }
     let mut statement = SqlStatement::default();
-    let columns = columns(&mut statement, plan, span);
+    let Columns { select, .. } = columns(&mut statement, plan, span);
     let conditions = conditions(&mut statement, plan, span, &series);
     statement.sql = format!(
-        "SELECT {columns}, w.count AS total_count, base64Encode(w.distinct) AS distinct_base64, \
+        "SELECT {select}, w.count AS total_count, base64Encode(w.distinct) AS distinct_base64, \
          base64Encode(w.distribution) AS distribution_base64, toUInt8(w.final) AS all_final, \
          toInt64(if(w.final, toUnixTimestamp(w.window_end), 0)) AS final_until \
          FROM metric_windows AS w FINAL WHERE {conditions}"
@@ -58,39 +63,56 @@ pub fn sketches(plan: &Plan, span: &Span) -> Option<SqlStatement> {
     Some(statement)
 }
 
-/// The greatest end of a final window by metric, whatever the query's filters and end: a quiet tail closes too.
+/// The greatest end of a final window by metric, whatever the query's filters and end: a quiet tail closes too. With
+/// `around`, of windows that begin near that second: cheap, and the greatest of all if there is one and nothing is later.
 #[must_use]
-pub fn closed(plan: &Plan) -> SqlStatement {
+pub fn closed(plan: &Plan, around: Option<i64>) -> SqlStatement {
     let mut statement = SqlStatement::default();
     let workspace = statement.bind("String", Param::Text(plan.workspace.clone()));
     let which = which(&mut statement, &plan.witnesses);
-    let from = statement.bind("Int64", Param::Integer(plan.span.from_s));
+    let from = statement.bind("Int64", Param::Integer(around.unwrap_or(plan.span.from_s)));
     // Without FINAL and minutes, to be cheap: what is final stays so in every later revision. Windows that began before
     // the query does may end within it.
     let since = |interval: &str| format!("w.window_start >= toDateTime({from}, 'UTC') - INTERVAL {interval}");
+    let until = around
+        .map_or_else(String::new, |_| format!(" AND w.window_start < toDateTime({from}, 'UTC') + INTERVAL 2 HOUR"));
     statement.sql = format!(
         "SELECT CAST(w.metric AS String) AS metric_name, toInt64(max(toUnixTimestamp(w.window_end))) AS closed_until \
          FROM metric_windows AS w WHERE w.workspace = {workspace} AND ({which}) AND w.final \
-         AND ((w.grain IN ('quarter', 'hour') AND {}) OR (w.grain IN ('day', 'week', 'month') AND {})) \
-         GROUP BY metric_name",
+         AND ((w.grain IN ('quarter', 'hour') AND {}) OR (w.grain IN ('day', 'week', 'month') AND {})){until} \
+         GROUP BY w.metric",
         since("2 HOUR"),
         since("32 DAY"),
     );
     statement
 }
 
-fn columns(statement: &mut SqlStatement, plan: &Plan, span: &Span) -> String {
+/// What a statement selects of a row's place, and the same for GROUP BY: by the columns as they are stored, which is faster
+/// than by their texts.
+struct Columns {
+    select: String,
+    group_by: String,
+}
+
+fn columns(statement: &mut SqlStatement, plan: &Plan, span: &Span) -> Columns {
+    let mut group_by = vec!["w.metric".to_owned()];
     let bucket = match &span.grouping {
-        Grouping::Label => "toInt64(toUnixTimestamp(w.window_start))".to_owned(),
+        Grouping::Label => {
+            group_by.push("w.window_start".to_owned());
+            "toInt64(toUnixTimestamp(w.window_start))".to_owned()
+        }
         Grouping::Whole => "toInt64(0)".to_owned(),
         Grouping::Starts(starts) => {
             let starts = statement.bind("Array(Int64)", Param::Integers(starts.clone()));
+            group_by.push("bucket".to_owned());
             format!("toInt64(roundDown(toInt64(toUnixTimestamp(w.window_start)), {starts}))")
         }
     };
     let values = plan.group_by.iter().map(|name| dimension(statement, name)).collect::<Vec<_>>();
     let groups = if values.is_empty() { "emptyArrayString()".to_owned() } else { format!("[{}]", values.join(", ")) };
-    format!("CAST(w.metric AS String) AS metric_name, {bucket} AS bucket, {groups} AS group_values")
+    group_by.extend(values);
+    let select = format!("CAST(w.metric AS String) AS metric_name, {bucket} AS bucket, {groups} AS group_values");
+    Columns { select, group_by: group_by.join(", ") }
 }
 
 fn dimension(statement: &mut SqlStatement, name: &str) -> String {
@@ -168,11 +190,14 @@ mod tests {
         let plan =
             plan(json!({"metrics": ["clicks"], "filters": [{"dimension": "policy", "op": "eq", "value": "bts"}]}))
                 .unwrap();
-        let statement = closed(&plan);
+        let statement = closed(&plan, None);
         let binds = |text: &str| statement.params.iter().any(|(_, param)| *param == Param::Text(text.to_owned()));
         assert!(binds("acme") && binds("clicks") && binds("impressions") && !binds("page_views"), "{statement:?}");
         assert!(!binds("bts") && !statement.sql.contains("window_start <"), "{}", statement.sql);
         assert!(statement.params.iter().any(|(_, param)| *param == Param::Integer(plan.span.from_s)));
+        let statement = closed(&plan, Some(plan.span.to_s));
+        assert!(statement.params.iter().any(|(_, param)| *param == Param::Integer(plan.span.to_s)));
+        assert!(statement.sql.contains("window_start <"), "{}", statement.sql);
     }
 
     #[test]
@@ -181,6 +206,10 @@ mod tests {
         assert!(sketches(&counts, &counts.span).is_none());
         let statement = sums(&counts, &counts.span).unwrap();
         assert!(statement.sql.contains("toInt64(toUnixTimestamp(w.window_start)) AS bucket"), "{}", statement.sql);
+        assert!(!statement.sql.contains("w.sum") && !statement.sql.contains("w.min"), "{}", statement.sql);
+        let amounts = plan(json!({"metrics": ["revenue", "clicks"]})).unwrap();
+        let statement = sums(&amounts, &amounts.span).unwrap();
+        assert!(statement.sql.contains("sum(w.sum)") && !statement.sql.contains("w.max"), "{}", statement.sql);
         let uniques = plan(json!({"metrics": ["visitors"], "grain": "total"})).unwrap();
         assert!(sums(&uniques, &uniques.span).is_none());
         assert!(sketches(&uniques, &uniques.span).unwrap().sql.contains("base64Encode(w.distinct)"));

@@ -26,5 +26,6 @@ pub async fn query_metrics(
     let catalog = state.definitions().catalog(&caller.workspace).await?;
     let zone = state.config().zone_of(&caller.workspace);
     let max_rows = state.config().max_rows;
-    query::run(state.olap(), &catalog, &caller.workspace, zone, max_rows, &request).await.map(Json)
+    let now_ms = state.now_ms();
+    query::run(state.olap(), &catalog, &caller.workspace, zone, max_rows, now_ms, &request).await.map(Json)
 }

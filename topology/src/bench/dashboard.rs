@@ -204,7 +204,7 @@ impl Widget {
             let (before, _) = sql.split_once(" ORDER BY ").unwrap_or((&sql, ""));
             sql = format!("{before} ORDER BY {metric} DESC LIMIT {limit}");
         }
-        sql + " SETTINGS do_not_merge_across_partitions_select_final = 1 FORMAT JSONCompactEachRow"
+        sql + " SETTINGS do_not_merge_across_partitions_select_final = 1, optimize_move_to_prewhere_if_final = 1 FORMAT JSONCompactEachRow"
     }
 
     /// The stored metrics behind those that it shows.
