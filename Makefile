@@ -17,7 +17,7 @@ RATE ?= 5000
 SECONDS ?= 60
 
 .PHONY: help demo test setup build libchdb demo-data real-stack test-clients-setup native-tools rust \
-        format lint unit integration bench chaos chaos-minute fuzz fuzz-short compose-check
+        format lint unit integration bench instructions chaos chaos-minute fuzz fuzz-short compose-check
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -25,7 +25,7 @@ help: ## Lists the targets.
 demo: libchdb demo-data build ## Posts 60,000 real impressions and clicks through the embedded stack and compares three counts.
 	@data="$$(deploy/fetch-demo-data.sh | tail -n 1)"; exec target/release/neonhub demo --data "$$data" $(DEMO_FLAGS)
 
-test: setup format lint unit integration chaos-minute fuzz-short compose-check ## Sets up what is needed and runs every test.
+test: setup format lint unit instructions integration chaos-minute fuzz-short compose-check ## Sets up what is needed and runs every test.
 
 setup: native-tools rust libchdb demo-data real-stack test-clients-setup ## Fetches everything that tests need.
 
@@ -48,6 +48,9 @@ integration: libchdb demo-data real-stack test-clients-setup ## Each crate's tes
 
 bench: libchdb real-stack build ## Measures every speed beside its limit, on the embedded stack and on a broker of its own.
 	@deploy/bench.sh
+
+instructions: native-tools rust ## Instructions of the hot paths against those kept in deploy/instructions.tsv; a tenth more fails.
+	@CARGO=$(CARGO) deploy/check-instructions.sh
 
 # One backbone after the other: they would slow each other down.
 chaos: libchdb real-stack ## Faults under 5,000 events/s, MINUTES=10 on each backbone; then counts and audits.

@@ -19,6 +19,12 @@ for _ in $(seq "$rounds"); do
   on_kafka landing
   on_kafka latency
   on_kafka latency --to clickhouse
+  on_kafka skew
+  on_kafka workers
+  on_kafka restore
+  "$neonhub" bench restore "${flags[@]}"
+  "$neonhub" bench memory "${flags[@]}"
+  "$neonhub" bench query "${flags[@]}"
   "$neonhub" bench latency "${flags[@]}"
   "$neonhub" bench latency --to clickhouse "${flags[@]}"
   "$neonhub" bench embedded "${flags[@]}"

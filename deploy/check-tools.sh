@@ -11,6 +11,7 @@ need cc 'apt-get install gcc'
 need g++ 'apt-get install g++'
 need make 'apt-get install make'
 need npm 'apt-get install npm'
+need valgrind 'apt-get install valgrind'
 need python3 'apt-get install python3 python3-pip python3-venv'
 
 if [ "${#missing[@]}" -gt 0 ]; then

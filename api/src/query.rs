@@ -100,8 +100,7 @@ mod tests {
         let row = |closed_until| ClosedRow { metric_name: "impressions".into(), closed_until };
         olap.answers().closed = closed_until(&plan.span).map(row).into_iter().collect();
         closed(&olap, &plan, now_s(&plan.span)).await.unwrap();
-        let asked = olap.answers().asked.len();
-        asked
+        olap.answers().asked.len()
     }
 
     #[tokio::test]
