@@ -45,6 +45,12 @@ impl Marker {
         Ok(Self { changelogs, committed, saved_at_ms: now_ms })
     }
 
+    /// For a state that is measured: no log stands behind it, and nobody takes it up.
+    #[must_use]
+    pub fn detached(now_ms: i64) -> Self {
+        Self { changelogs: Vec::new(), committed: u64::MAX, saved_at_ms: now_ms }
+    }
+
     /// When the commit was prepared, in milliseconds since the Unix epoch.
     #[must_use]
     pub fn saved_at_ms(&self) -> i64 {

@@ -21,7 +21,7 @@ const BYTES_WANTED: f64 = 200.0;
 /// A quarter of an hour of minutes, and the window of each longer grain.
 pub const WINDOWS_A_KEY: u64 = 15 + 5;
 /// 2026-02-03T00:00:00Z.
-const BEGIN_S: i64 = 1_770_076_800;
+pub const BEGIN_S: i64 = 1_770_076_800;
 const SPARSE_SAMPLES: u64 = 3;
 const UNIT: &str = "B/window";
 
@@ -128,15 +128,25 @@ pub fn partial(key: u64, begin_s: i64, samples: &dyn Fn(u64, u64) -> Vec<Sample>
     let topic = Topic::EventsCampaign.name().to_owned();
     let upstream = PartialHeader { topic, partition: 0, watermark_ms: None, idle: false };
     let text = metric_key.to_text();
-    let value = Partial { upstream, key: Some(metric_key), deltas }.encode();
-    Ok(NewRecord {
+    Ok(record(text, &Partial { upstream, key: Some(metric_key), deltas }))
+}
+
+/// Every event before this has been seen: a record of `metrics.partials`.
+pub fn watermark(second: i64) -> NewRecord {
+    let topic = Topic::EventsCampaign.name().to_owned();
+    let upstream = PartialHeader { topic, partition: 0, watermark_ms: Some(second * 1_000), idle: false };
+    record("watermark".to_owned(), &Partial { upstream, key: None, deltas: Vec::new() })
+}
+
+fn record(key: String, partial: &Partial) -> NewRecord {
+    NewRecord {
         topic: Topic::MetricsPartials,
         partition: None,
-        key: text.into(),
-        value: Some(value.into()),
+        key: key.into(),
+        value: Some(partial.encode().into()),
         headers: Headers::new(),
         timestamp_ms: crate::clock::now_ms(),
-    })
+    }
 }
 
 /// A merge stage with so many keys in one partition, all windows put out.

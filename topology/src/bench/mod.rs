@@ -24,7 +24,9 @@ mod metrics;
 mod query;
 mod refine;
 mod restore;
+mod scaling;
 mod scratch;
+mod spill;
 mod spread;
 mod stepper;
 mod usage;
@@ -101,6 +103,17 @@ pub enum Bench {
     /// What `memory` measures in a process of its own.
     #[command(hide = true)]
     MemoryOf { content: memory::Content, windows: u64 },
+    /// More windows than memory may take: the rest waits in the local state. Limit: all in memory.
+    Spill {
+        #[arg(long, default_value_t = 10_000_000)]
+        windows: u64,
+        /// For windows and their keys; the process has some for the store, too.
+        #[arg(long, default_value_t = 128)]
+        memory_mb: usize,
+    },
+    /// What `spill` compares with, in a process of its own.
+    #[command(hide = true)]
+    SpillInMemory { windows: u64 },
     /// The metric stages where one key has half the traffic. Limit: keys that are alike.
     Skew {
         #[arg(long, default_value_t = 500_000)]
@@ -109,6 +122,11 @@ pub enum Bench {
     /// Two workers of each metric stage. Limit: one.
     Workers {
         #[arg(long, default_value_t = 1_000_000)]
+        events: u64,
+    },
+    /// How the cost of an event grows with keys, definitions, partitions and events a commit; curves as SVG.
+    Scaling {
+        #[arg(long, default_value_t = 200_000)]
         events: u64,
     },
     /// An HTTP handler that reads the body and answers 200.
@@ -191,8 +209,11 @@ pub async fn run(bench: Bench, settings: &Settings, library: PathBuf) -> anyhow:
         Bench::Restore { windows } => restore::run(settings, library, windows).await,
         Bench::Memory { windows, days } => tokio::task::spawn_blocking(move || memory::run(windows, days)).await?,
         Bench::MemoryOf { content, windows } => memory::of(content, windows),
+        Bench::Spill { windows, memory_mb } => spill::run(windows, memory_mb),
+        Bench::SpillInMemory { windows } => spill::of(windows, None),
         Bench::Skew { events } => spread::skew(settings, events).await,
         Bench::Workers { events } => spread::workers(settings, events).await,
+        Bench::Scaling { events } => scaling::run(std::path::Path::new(scaling::FOLDER), events),
         Bench::LimitHttp { address } => {
             serve_limit(address).await?;
             Ok(Figure::default())

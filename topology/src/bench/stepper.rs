@@ -1,6 +1,6 @@
 //! One partition of a stage, stepped by hand under a clock that the caller turns.
 
-use neonhub_processors::engine::{Outputs, Stage};
+use neonhub_processors::engine::{LocalState, Marker, Outputs, Stage};
 use neonhub_schemas::record::{NewRecord, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
 
@@ -15,7 +15,11 @@ pub struct Stepper<S: Stage> {
 
 impl<S: Stage> Stepper<S> {
     pub fn new(stage: S, topic: Topic) -> anyhow::Result<Self> {
-        let task = stage.open(TopicPartition { topic, partition: 0 }, None, None)?;
+        Self::with_local(stage, topic, None)
+    }
+
+    pub fn with_local(stage: S, topic: Topic, local: Option<LocalState>) -> anyhow::Result<Self> {
+        let task = stage.open(TopicPartition { topic, partition: 0 }, None, local)?;
         Ok(Self { stage, task, topic, next_offset: 0, outputs: Outputs::default() })
     }
 
@@ -31,8 +35,19 @@ impl<S: Stage> Stepper<S> {
         let position = (self.next_offset > 0).then_some(self.next_offset);
         // Where the group stands is of no interest: nothing begins again.
         let _committed = self.stage.prepare_commit(&mut self.task, position, now_ms, &mut outputs);
+        if let Some(error) = outputs.failure {
+            return Err(error.into());
+        }
+        if self.stage.may_save(&self.task) {
+            self.stage.save(&mut self.task, &Marker::detached(now_ms))?;
+        }
         anyhow::ensure!(outputs.dead_letters == 0, "{} set {} records aside", self.stage.name(), outputs.dead_letters);
         Ok(outputs.records)
+    }
+
+    /// Whether something waits although no record came.
+    pub fn has_to_commit(&self, now_ms: i64) -> bool {
+        self.stage.is_due(&self.task, now_ms)
     }
 
     /// Entries and bytes of state, as the stage estimates them.
