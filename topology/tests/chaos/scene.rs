@@ -26,13 +26,16 @@ pub struct Scene {
 
 impl Scene {
     pub fn set(backbone: Backbone, plan: Plan) -> Self {
+        let mut options = Options::default();
+        // Little, so that windows leave memory and come back.
+        options.settings.push(("NEONHUB_STATE_MEMORY_MB", "1".to_owned()));
         let (stack, proxy) = match backbone {
-            Backbone::Embedded => (Stack::start(backbone), None),
+            Backbone::Embedded => (Stack::start_with(backbone, options, None), None),
             Backbone::Kafka => {
                 let port = ReservedPort::reserve().unwrap();
                 let kafka = Kafka::start_advertised_at(Some(port.number())).unwrap_or_else(|error| panic!("{error}"));
                 let proxy = Proxy::start(port, kafka.client_port());
-                (Stack::start_with(backbone, Options::default(), Some(kafka)), Some(proxy))
+                (Stack::start_with(backbone, options, Some(kafka)), Some(proxy))
             }
         };
         let client = stack.client();
