@@ -186,3 +186,22 @@ fn what_other_holds_is_not_counted_again_when_the_cap_is_free() {
     assert_eq!(window(&bench, OTHER, Grain::Minute, MINUTE), (3, "3".to_owned()));
     assert_eq!(window(&bench, "c", Grain::Minute, MINUTE), (0, String::new()));
 }
+
+/// What `__other__` holds says nothing of a key that has a window of its own.
+#[test]
+fn a_restored_window_counts_what_it_does_not_hold_whatever_other_holds() {
+    let mut bench = bench(config());
+    bench.feed(delta("a", &[MINUTE], "1"), 50_000);
+    bench.feed(delta(OTHER, &[MINUTE], "1"), 50_000);
+    bench.commit(50_000);
+    // As if `__other__` had been put out once more, after the next delta.
+    for record in bench.outputs.iter_mut().filter(|record| record.topic == Topic::MetricsWindows) {
+        let text = String::from_utf8(record.value.as_ref().unwrap().to_vec()).unwrap();
+        record.value = Some(text.replace(r#""as_of":1,"#, r#""as_of":2,"#).into());
+    }
+    bench.feed(delta("a", &[MINUTE], "1"), 50_010);
+    bench.restart(50_020);
+    bench.commit(60_000);
+    assert_eq!(window(&bench, "a", Grain::Minute, MINUTE), (2, "2".to_owned()));
+    assert_eq!(window(&bench, OTHER, Grain::Minute, MINUTE), (1, "1".to_owned()));
+}
