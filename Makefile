@@ -17,7 +17,7 @@ RATE ?= 5000
 SECONDS ?= 60
 
 .PHONY: help demo test setup build libchdb demo-data real-stack test-clients-setup native-tools rust \
-        format lint unit integration bench instructions chaos chaos-minute fuzz fuzz-short compose-check
+        format lint unit integration bench instructions chaos chaos-minute fuzz fuzz-short mutants compose-check
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -59,6 +59,9 @@ chaos: libchdb real-stack ## Faults under 5,000 events/s, MINUTES=10 on each bac
 
 chaos-minute: libchdb real-stack
 	$(CARGO) test --workspace --locked --test chaos -- --nocapture --test-threads=1
+
+mutants: native-tools rust ## Changes stages, engine and landing in one place after the other, and says what no test notices. Takes hours.
+	@CARGO=$(CARGO) deploy/mutants.sh
 
 fuzz: native-tools rust ## Looks for input that breaks a promise of a decoder, SECONDS=60 for each of them.
 	@SECONDS_EACH=$(SECONDS) CARGO=$(CARGO) deploy/fuzz.sh

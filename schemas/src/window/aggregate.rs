@@ -123,12 +123,15 @@ mod tests {
     }
 
     #[test]
-    fn only_sketches_are_on_the_heap() {
+    fn only_ranges_and_sketches_are_on_the_heap() {
         let mut aggregate = Aggregate::default();
-        aggregate.add(Sample::Number(Micros::from_raw(1))).unwrap();
+        aggregate.add(Sample::One).unwrap();
         assert_eq!(aggregate.heap_size(), 0);
+        aggregate.add(Sample::Number(Micros::from_raw(1))).unwrap();
+        let range = 2 * size_of::<Micros>();
+        assert_eq!(aggregate.heap_size(), range);
         aggregate.add(Sample::Distinct(1)).unwrap();
-        let distinct = aggregate.distinct.as_ref().unwrap().heap_size() + size_of::<HyperLogLog>();
+        let distinct = range + aggregate.distinct.as_ref().unwrap().heap_size() + size_of::<HyperLogLog>();
         assert_eq!(aggregate.heap_size(), distinct);
         aggregate.add(Sample::Distribution(Micros::from_raw(1))).unwrap();
         let distribution = aggregate.distribution.as_ref().unwrap().heap_size() + size_of::<DdSketch>();
