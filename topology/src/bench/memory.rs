@@ -39,8 +39,8 @@ pub enum Content {
 /// Each in a process of its own: what one leaves behind would count for the next.
 pub fn run(windows: u64, days: u32) -> anyhow::Result<Figure> {
     let numbers = in_a_process(Content::Numbers, windows)?;
-    let uniques = in_a_process(Content::Uniques, windows / 10)?;
-    let quantiles = in_a_process(Content::Quantiles, windows / 10)?;
+    let uniques = in_a_process(Content::Uniques, windows)?;
+    let quantiles = in_a_process(Content::Quantiles, windows)?;
     let week = week(days)?;
     let mut figure = Figure { bench: "memory".to_owned(), right: week.right, ..numbers.clone() }.against(BYTES_WANTED);
     figure.details.insert("uniques_of_3_bytes", uniques.value);
