@@ -57,6 +57,14 @@ pub struct NewRecord {
     pub timestamp_ms: i64,
 }
 
+impl NewRecord {
+    /// Bytes of key and value, for memory bounds.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
 /// A record as read back, with its place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {

@@ -38,7 +38,9 @@ pub(super) fn check(bytes: &[u8]) {
             check_statement(&statement, &outside);
         }
     }
-    check_statement(&closed(&plan), &outside);
+    for around in [None, Some(1_774_000_800)] {
+        check_statement(&closed(&plan, around), &outside);
+    }
 }
 
 fn check_span(span: &Span) {

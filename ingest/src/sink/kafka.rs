@@ -157,8 +157,24 @@ impl Shared {
                     Err(error) => append.delivery.abandon(append.records.len(), error.clone()),
                 }
             }
-            let is_idle = self.outstanding.count() == 0;
-            self.current().poll(if is_idle { Duration::ZERO } else { self.settings.linger });
+            self.give_out_reports();
+            if self.outstanding.count() > 0 {
+                // Not by polling for so long: rdkafka spins through the last millisecond of a deadline.
+                std::thread::sleep(self.settings.linger);
+                self.give_out_reports();
+            }
+        }
+    }
+
+    /// Those that have come. A call takes one batch of them.
+    fn give_out_reports(&self) {
+        let producer = self.current();
+        loop {
+            let reported = self.outstanding.reported_so_far();
+            producer.poll(Duration::ZERO);
+            if self.outstanding.reported_so_far() == reported {
+                return;
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
+use neonhub_schemas::record::{CommittedOffset, NewRecord, Record, TopicPartition};
 
 use super::local_state::{LocalState, Marker};
 use super::ports::{CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent, StateStores};
@@ -17,6 +17,9 @@ pub struct WorkerConfig {
     pub commit_interval: Duration,
     /// Commit at the latest after this many records.
     pub commit_records: u64,
+    /// Commit at the latest after so many bytes of input; a commit with more output than that leaves further partitions to
+    /// another one.
+    pub commit_bytes: usize,
     /// How long a poll waits when there is nothing to do.
     pub idle_wait: Duration,
 }
@@ -26,6 +29,7 @@ impl Default for WorkerConfig {
         Self {
             commit_interval: Duration::from_millis(100),
             commit_records: 50_000,
+            commit_bytes: 16 << 20,
             idle_wait: Duration::from_millis(50),
         }
     }
@@ -65,6 +69,7 @@ pub struct Worker<S: Stage> {
     tasks: BTreeMap<TopicPartition, OpenTask<S::Task>>,
     globals: Vec<(TopicPartition, u64)>,
     uncommitted_records: u64,
+    uncommitted_bytes: usize,
     uncommitted_since_ms: Option<i64>,
     observed_at_ms: i64,
     followed_at_ms: i64,
@@ -100,6 +105,7 @@ impl<S: Stage> Worker<S> {
             tasks: BTreeMap::new(),
             globals,
             uncommitted_records: 0,
+            uncommitted_bytes: 0,
             uncommitted_since_ms: None,
             observed_at_ms: i64::MIN / 2,
             followed_at_ms: i64::MIN / 2,
@@ -161,7 +167,9 @@ impl<S: Stage> Worker<S> {
         if self.uncommitted_records > 0 {
             let interval_ms = i64::try_from(self.config.commit_interval.as_millis()).unwrap_or(i64::MAX);
             let overdue = self.uncommitted_since_ms.is_some_and(|since| now_ms - since >= interval_ms);
-            if paused || overdue || self.uncommitted_records >= self.config.commit_records {
+            let is_full = self.uncommitted_records >= self.config.commit_records
+                || self.uncommitted_bytes >= self.config.commit_bytes;
+            if paused || overdue || is_full {
                 return true;
             }
         }
@@ -189,22 +197,37 @@ impl<S: Stage> Worker<S> {
             open.next_offset = Some(record.offset + 1);
             open.dirty = true;
             self.uncommitted_records += 1;
-            bytes += record.size() as u64;
+            bytes += record.size();
         }
+        self.uncommitted_bytes += bytes;
         self.uncommitted_since_ms.get_or_insert(now_ms);
         self.metrics.records.with_label_values(&labels).inc_by(records.len() as u64);
-        self.metrics.bytes.with_label_values(&labels).inc_by(bytes);
+        self.metrics.bytes.with_label_values(&labels).inc_by(bytes as u64);
         Ok(())
     }
 
     fn commit(&mut self) -> Result<(), EngineError> {
+        while self.commit_some()? {}
+        self.uncommitted_records = 0;
+        self.uncommitted_bytes = 0;
+        self.uncommitted_since_ms = None;
+        Ok(())
+    }
+
+    /// One unit; says whether partitions are left that it had no room for.
+    fn commit_some(&mut self) -> Result<bool, EngineError> {
         let now_ms = (self.clock)();
+        let (mut bytes, mut has_more) = (0, false);
         let mut unit = CommitUnit::default();
         let mut counted = Outputs::default();
         let mut markers = Vec::new();
         for (partition, open) in &mut self.tasks {
             if !open.dirty && !self.stage.is_due(&open.task, now_ms) {
                 continue;
+            }
+            if bytes >= self.config.commit_bytes {
+                has_more = true;
+                break;
             }
             let mut outputs = std::mem::take(&mut open.outputs);
             let committed = self.stage.prepare_commit(&mut open.task, open.next_offset, now_ms, &mut outputs);
@@ -225,13 +248,12 @@ impl<S: Stage> Worker<S> {
                 }
             }
             open.dirty = false;
+            bytes += outputs.records.iter().map(NewRecord::size).sum::<usize>();
             unit.records.append(&mut outputs.records);
             counted.add_counts(&outputs);
         }
-        self.uncommitted_records = 0;
-        self.uncommitted_since_ms = None;
         if unit.records.is_empty() && unit.offsets.is_empty() {
-            return Ok(());
+            return Ok(has_more);
         }
         debug_assert!(
             unit.records.iter().all(|record| self.stage.outputs().contains(&record.topic)),
@@ -254,7 +276,7 @@ impl<S: Stage> Worker<S> {
                 self.stage.save(&mut open.task, &marker)?;
             }
         }
-        Ok(())
+        Ok(has_more)
     }
 
     /// Entries and bytes of state in memory, of all partitions.

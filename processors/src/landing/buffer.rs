@@ -138,7 +138,8 @@ impl PartitionBuffer {
         self.complete_bytes + self.open.as_ref().map_or(0, |open| open.rows.bytes())
     }
 
-    /// Since when the next batch waits, if it is to be inserted now.
+    /// Since when the next batch waits, if it may be inserted now, should anyone be free to do it: it is full, a good part
+    /// of it is there, or it has waited long enough.
     #[must_use]
     pub fn due_since_ms(&self, now_ms: i64, linger_ms: i64) -> Option<i64> {
         if self.in_flight || now_ms < self.retry_at_ms {
@@ -148,8 +149,9 @@ impl PartitionBuffer {
             return Some(first.oldest_at_ms);
         }
         let open = self.open.as_ref().filter(|_| self.recovered_to.is_none())?;
+        let is_worth_it = open.records >= self.limits.max_rows / 4;
         // A clock that was set back must not hold it up.
-        let is_due = now_ms - open.oldest_at_ms >= linger_ms || now_ms < open.oldest_at_ms;
+        let is_due = is_worth_it || now_ms - open.oldest_at_ms >= linger_ms || now_ms < open.oldest_at_ms;
         is_due.then_some(open.oldest_at_ms)
     }
 
@@ -248,18 +250,19 @@ mod tests {
 
     #[test]
     fn a_batch_is_due_by_time_or_size_and_bounded_by_rows() {
-        let mut buffer = PartitionBuffer::open(PLACE, None, BatchLimits { max_rows: 3, ..ANY });
+        let mut buffer = PartitionBuffer::open(PLACE, None, BatchLimits { max_rows: 8, ..ANY });
         assert_eq!(buffer.due_since_ms(0, 0), None);
         buffer.push(&record(0), 100);
         assert_eq!((buffer.due_since_ms(199, 100), buffer.due_since_ms(200, 100)), (None, Some(100)));
         assert_eq!(buffer.due_since_ms(50, 100), Some(100));
-        (0..5).for_each(|offset| buffer.push(&record(offset), 101));
+        buffer.push(&record(1), 101);
         assert_eq!(buffer.due_since_ms(101, 100), Some(100));
-        assert_eq!(buffer.plan(101).unwrap().metadata, "to=3");
-        assert_eq!(offsets(&buffer.begin().unwrap()), [0, 1, 2]);
+        (0..9).for_each(|offset| buffer.push(&record(offset), 102));
+        assert_eq!(buffer.plan(102).unwrap().metadata, "to=8");
+        assert_eq!(offsets(&buffer.begin().unwrap()), (0..8).collect::<Vec<_>>());
         assert!(buffer.landed().is_some() && buffer.landed().is_none());
-        assert_eq!((buffer.due_since_ms(200, 100), buffer.due_since_ms(201, 100)), (None, Some(101)));
-        assert_eq!(buffer.plan(201), Some(CommittedOffset { offset: 3, metadata: "to=5".to_owned() }));
+        assert_eq!((buffer.due_since_ms(201, 100), buffer.due_since_ms(202, 100)), (None, Some(102)));
+        assert_eq!(buffer.plan(202), Some(CommittedOffset { offset: 8, metadata: "to=9".to_owned() }));
     }
 
     #[test]

@@ -115,6 +115,12 @@ impl Landing {
         Ok(rows)
     }
 
+    /// Whether the group gave us partitions.
+    #[must_use]
+    pub fn has_partitions(&self) -> bool {
+        !self.partitions.is_empty()
+    }
+
     /// Waits for what is being inserted and commits it; for a clean end. What waits to be inserted is read again.
     ///
     /// # Errors

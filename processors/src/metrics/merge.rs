@@ -40,6 +40,8 @@ pub struct MergeConfig {
     pub residence: Duration,
     /// Bytes of windows and keys that each partition keeps in memory; the others wait on the local disk, where there is one.
     pub memory_per_partition: usize,
+    /// About so many windows go out in one commit of a partition at most: as many more as there are at one time.
+    pub upserts_per_commit: usize,
     /// How often the local state is brought up to date.
     pub save_interval: Duration,
 }
@@ -56,6 +58,7 @@ impl Default for MergeConfig {
             grace: seconds([600, 1_800, 7_200, 21_600, 86_400, 86_400]),
             residence: Duration::from_secs(60),
             memory_per_partition: 128 << 20,
+            upserts_per_commit: 10_000,
             save_interval: Duration::from_secs(10),
         }
     }
@@ -85,6 +88,8 @@ pub struct MergeTask {
     pub(super) flushed_at_ms: [i64; 6],
     /// Final, and not said yet.
     pub(super) became_final: Vec<WindowId>,
+    /// Due, and too much for the commit before.
+    pub(super) left_over: Vec<WindowId>,
     /// There are more of them in the local state.
     pub(super) has_more_finals: bool,
     pub(super) swept_at_ms: i64,
@@ -119,7 +124,8 @@ impl MetricsMerge {
     /// The first delta that some window has not put out.
     fn replay_from(task: &MergeTask, position: u64) -> u64 {
         let table = &task.windows.table;
-        let unflushed = task.dirty.iter().flatten().filter_map(|id| table.get(*id)?.dirty_since.get()).min();
+        let unflushed =
+            task.dirty.iter().flatten().chain(&task.left_over).filter_map(|id| table.get(*id)?.dirty_since.get()).min();
         unflushed.unwrap_or(position).min(position)
     }
 
@@ -175,6 +181,7 @@ impl Stage for MetricsMerge {
             dirty: Default::default(),
             flushed_at_ms: [i64::MIN / 2; 6],
             became_final: Vec::new(),
+            left_over: Vec::new(),
             has_more_finals: false,
             swept_at_ms: 0,
             saved_at_ms: i64::MIN / 2,
@@ -240,7 +247,12 @@ impl Stage for MetricsMerge {
     fn is_due(&self, task: &MergeTask, now_ms: i64) -> bool {
         // Grains without a cadence, and finals, go with the commit of the records that changed them.
         let waits = |grain: &Grain| !self.config.cadence[*grain as usize].is_zero();
-        Grain::ALL.into_iter().filter(waits).any(|grain| self.is_flush_due(task, grain, now_ms))
+        let is_due = |grain: Grain| {
+            let (flushed_at_ms, dirty) = (task.flushed_at_ms[grain as usize], &task.dirty[grain as usize]);
+            self.is_flush_due(flushed_at_ms, dirty, grain, now_ms)
+        };
+        Grain::ALL.into_iter().filter(waits).any(is_due)
+            || !task.left_over.is_empty()
             || !task.windows.is_empty() && now_ms.saturating_sub(task.swept_at_ms).abs() >= SWEEP_MS
             || task.has_more_finals
             || self.is_save_due(task, now_ms)
@@ -277,7 +289,7 @@ impl Stage for MetricsMerge {
                 timestamp_ms: now_ms,
             });
         }
-        task.may_save = is_save_due;
+        task.may_save = is_save_due && task.left_over.is_empty();
         if task.may_save {
             task.marker_is_behind = !out.records.is_empty();
         }

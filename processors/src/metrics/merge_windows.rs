@@ -29,11 +29,11 @@ impl MetricsMerge {
         self.config.max_keys.div_ceil(self.config.partitions.max(1))
     }
 
-    pub(super) fn is_flush_due(&self, task: &MergeTask, grain: Grain, now_ms: i64) -> bool {
+    pub(super) fn is_flush_due(&self, flushed_at_ms: i64, dirty: &[WindowId], grain: Grain, now_ms: i64) -> bool {
         let cadence_ms = i64::try_from(self.config.cadence[grain as usize].as_millis()).unwrap_or(i64::MAX);
-        let since_flush_ms = now_ms.saturating_sub(task.flushed_at_ms[grain as usize]);
+        let since_flush_ms = now_ms.saturating_sub(flushed_at_ms);
         // A clock that went back must not hold anything up.
-        !task.dirty[grain as usize].is_empty() && (since_flush_ms >= cadence_ms || since_flush_ms < 0)
+        !dirty.is_empty() && (since_flush_ms >= cadence_ms || since_flush_ms < 0)
     }
 
     pub(super) fn apply(
@@ -129,21 +129,25 @@ impl MetricsMerge {
         }
     }
 
-    /// Puts out what is due, or everything.
+    /// Puts out what is due, or everything; at most about so many windows in one commit as the settings say.
     pub(super) fn flush(&self, task: &mut MergeTask, everything: bool, now_ms: i64, out: &mut Outputs) {
-        let mut due = std::mem::take(&mut task.became_final);
+        let mut due = std::mem::take(&mut task.left_over);
+        due.append(&mut task.became_final);
         // The windows of one time go out together: a replay relies on it where keys are capped.
-        let became_final: BTreeSet<(Grain, i64)> = due.iter().map(|id| (id.grain, id.start_s)).collect();
-        let beside_them = |id: &&WindowId| became_final.contains(&(id.grain, id.start_s));
-        due.extend(task.dirty.iter().flatten().filter(beside_them));
+        let times: BTreeSet<(Grain, i64)> = due.iter().map(|id| (id.grain, id.start_s)).collect();
+        let beside_them = |id: &WindowId| times.contains(&(id.grain, id.start_s));
         for grain in Grain::ALL {
-            if everything || self.is_flush_due(task, grain, now_ms) {
+            let dirty = &mut task.dirty[grain as usize];
+            if everything || self.is_flush_due(task.flushed_at_ms[grain as usize], dirty, grain, now_ms) {
                 task.flushed_at_ms[grain as usize] = now_ms;
-                due.append(&mut task.dirty[grain as usize]);
+                due.append(dirty);
+            } else if !times.is_empty() {
+                due.extend(dirty.extract_if(.., |id| beside_them(id)));
             }
         }
-        due.sort_unstable();
+        due.sort_unstable_by_key(|id| (id.grain, id.start_s, id.key));
         due.dedup();
+        task.left_over = self.beyond_one_commit(&mut due);
         for id in due {
             let Some((key, source)) = task.windows.table.key(id.key) else { continue };
             let zone = self.zone_of(&key, id.grain);
@@ -154,12 +158,16 @@ impl MetricsMerge {
                 .push(upsert_record(task.partition, upsert_of(key, source, zone, task.partition, id, live, now_ms)));
             task.windows.changed(id);
         }
-        // Finals went out of turn; what they held is clean now.
-        for grain in Grain::ALL {
-            let table = &task.windows.table;
-            let is_dirty = |id: &WindowId| table.get(*id).is_some_and(|live| live.dirty_since.get().is_some());
-            task.dirty[grain as usize].retain(is_dirty);
-        }
+    }
+
+    /// Cuts off what is too much for one commit, between two times.
+    fn beyond_one_commit(&self, due: &mut Vec<WindowId>) -> Vec<WindowId> {
+        let Some(last) = self.config.upserts_per_commit.checked_sub(1).and_then(|last| due.get(last)) else {
+            return Vec::new();
+        };
+        let time = (last.grain, last.start_s);
+        let cut = due.partition_point(|id| (id.grain, id.start_s) <= time);
+        due.split_off(cut)
     }
 
     fn zone_of(&self, key: &MetricKey, grain: Grain) -> &str {
@@ -173,7 +181,8 @@ impl MetricsMerge {
     /// Forgets windows that are final, put out, past their grace, and no longer touched. Their deltas lie below
     /// `replay_from`, so that no replay can open them again.
     pub(super) fn evict(&self, task: &mut MergeTask, replay_from: u64, now_ms: i64, out: &mut Outputs) {
-        if now_ms.saturating_sub(task.swept_at_ms).abs() < SWEEP_MS {
+        // What became final and was not said so yet stays.
+        if now_ms.saturating_sub(task.swept_at_ms).abs() < SWEEP_MS || !task.left_over.is_empty() {
             return;
         }
         task.swept_at_ms = now_ms;
@@ -190,6 +199,11 @@ impl MetricsMerge {
             }
         }
         over.sort_unstable();
+        if over.len() > BATCH {
+            over.truncate(BATCH);
+            // The rest goes with the next commit.
+            task.swept_at_ms = now_ms - SWEEP_MS;
+        }
         for id in over {
             let Some((key, _)) = task.windows.table.key(id.key) else { continue };
             if let Some(live) = task.windows.remove(id) {

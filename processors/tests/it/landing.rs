@@ -212,7 +212,7 @@ fn the_plan_is_written_before_the_insert() {
     let (log, table, now) = (log_of(3), Table::default(), Arc::new(AtomicI64::new(0)));
     table.0.lock().unwrap().faults = vec![Fault::Away];
     let mut landing = landing(&log, &table, &now);
-    for _ in 0..4 {
+    for _ in 0..3 {
         now.fetch_add(300, Ordering::Relaxed);
         landing.step().unwrap();
     }

@@ -14,7 +14,7 @@ use super::children::{Role, free_address};
 use super::events::Spread;
 use super::ingest::per_second;
 use super::scratch::Scratch;
-use super::usage::{Meter, peak_rss_mb};
+use super::usage::{Meter, Used, peak_rss_mb};
 use super::{Figure, refine};
 use crate::clients::{self, migrate};
 use crate::clock;
@@ -46,9 +46,7 @@ pub async fn run(settings: &Settings, library: PathBuf, events: u64) -> anyhow::
 fn measure(scratch: &Scratch, settings: &Settings, beside: &Settings, events: u64) -> anyhow::Result<Figure> {
     refine::load(scratch, Spread::Few, events)?;
     refine::refine(scratch, events)?;
-    let meter = Meter::this_process()?;
-    let landed = land(scratch, settings, events)?;
-    let used = meter.used()?;
+    let (landed, used) = land(scratch, settings, events)?;
     let peak = peak_rss_mb(std::process::id());
     let limit = straight(scratch, beside, events)?;
     let figure = Figure {
@@ -63,18 +61,23 @@ fn measure(scratch: &Scratch, settings: &Settings, beside: &Settings, events: u6
     Ok(figure.against(limit))
 }
 
-fn land(scratch: &Scratch, settings: &Settings, events: u64) -> anyhow::Result<u64> {
+/// From when the group has its partitions, as the other roles are measured from when they are ready, to the last commit.
+fn land(scratch: &Scratch, settings: &Settings, events: u64) -> anyhow::Result<(u64, Used)> {
     let ports = kafka::offsets_only(&scratch.config, "landing", "0", &LANDED_TOPICS)?;
     let inserters = clients::inserters(settings, "landing")?;
     let config = LandingConfig { token_prefix: scratch.prefix.clone(), ..LandingConfig::default() };
     let metrics = EngineMetrics::register(&Registry::new())?;
     let mut landing = Landing::new(ports, Box::new(inserters), clock::wall(), config, metrics);
     let mut landed = 0;
+    while !landing.has_partitions() {
+        landed += landing.step()? as u64;
+    }
+    let meter = Meter::this_process()?;
     while landed < events {
         landed += landing.step()? as u64;
     }
     landing.finish()?;
-    Ok(landed)
+    Ok((landed, meter.used()?))
 }
 
 /// Rows per second when they are ready in memory, as the bytes that are sent, in blocks of the landing's size.

@@ -70,6 +70,8 @@ breaks! {
     TokensIgnored,
     /// An insert is answered as done and is not.
     RowsNotStored,
+    /// A batch is taken for landed while it is being inserted.
+    LandedTooEarly,
     /// A post is answered with 200 before the log has it.
     AcknowledgedTooEarly,
     /// The local state says that it holds more of its changelog than it does.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use neonhub_processors::landing::{Ended, Inserters, Insertion};
 
+use super::breaks::Break;
 use super::faults::SharedFaults;
 use super::tables::FakeTables;
 
@@ -47,11 +48,21 @@ impl Inserters for SlowInserters {
             };
             if is_done {
                 ended.push(Ended { place: insertion.place, outcome: insertion.run(&mut self.tables) });
+            } else if self.faults.lock().breaks(Break::LandedTooEarly, 300) {
+                ended.push(Ended { place: insertion.place, outcome: Ok(()) });
+                self.leave_alone(insertion);
             } else {
                 self.under_way.insert(0, insertion);
             }
         }
         ended
+    }
+}
+
+impl SlowInserters {
+    /// Nobody waits for it any more: it arrives at some time, like one whose landing has died, or never.
+    fn leave_alone(&self, insertion: Insertion) {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).push(insertion);
     }
 }
 

@@ -20,6 +20,7 @@ pub struct Settings {
     /// Of windows, in each partition; `None`: everything stays in memory, and nothing on a local disk.
     pub memory_per_partition: Option<usize>,
     pub save_interval: Duration,
+    pub upserts_per_commit: usize,
 }
 
 impl Settings {
@@ -34,11 +35,13 @@ impl Settings {
             worker: WorkerConfig {
                 commit_interval: Duration::from_millis(*rng.pick(&[0, 100, 500])),
                 commit_records: *rng.pick(&[1, 10, 50_000]),
+                commit_bytes: *rng.pick(&[1, 5_000, 1 << 24]),
                 idle_wait: Duration::ZERO,
             },
             landing: BatchLimits { max_rows: *rng.pick(&[1, 7, 100_000]), max_bytes: *rng.pick(&[2_000, 1 << 26]) },
             memory_per_partition: *rng.pick(&[None, Some(500), Some(3_000), Some(10_000), Some(1 << 26)]),
             save_interval: Duration::from_millis(*rng.pick(&[0, 200, 10_000])),
+            upserts_per_commit: *rng.pick(&[1, 10, 10_000, 10_000]),
         }
     }
 }

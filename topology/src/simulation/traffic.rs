@@ -137,7 +137,8 @@ pub struct Traffic {
     made: u64,
     /// Everything posted, for retries: index into `counted`, which is what it repeats.
     pub counted: Vec<Posted>,
-    accepted_ms: BTreeMap<(Topic, &'static str, String, String), i64>,
+    /// When each was accepted, and whether it has arrived or is only made.
+    accepted_ms: BTreeMap<(Topic, &'static str, String, String), (i64, bool)>,
     /// The newest event of each source.
     pub newest_ms: BTreeMap<Source, i64>,
     pub retries: u64,
@@ -185,7 +186,12 @@ impl Traffic {
     /// The log has these now: retries are told from new events by when that was.
     pub fn arrived(&mut self, post: &Post, received_ms: i64) {
         for event in &post.events {
-            self.accepted_ms.insert(event.identity(), received_ms);
+            let known = self.accepted_ms.entry(event.identity()).or_insert((received_ms, false));
+            let (accepted_ms, has_arrived) = *known;
+            // What is dropped as a retry makes nobody remember it for longer.
+            if !has_arrived || received_ms - accepted_ms > SURELY_FORGOTTEN {
+                *known = (received_ms, true);
+            }
         }
     }
 
@@ -197,14 +203,14 @@ impl Traffic {
     }
 
     fn count(&mut self, posted: Posted) -> Posted {
-        self.accepted_ms.insert(posted.identity(), posted.received_ms);
+        self.accepted_ms.insert(posted.identity(), (posted.received_ms, false));
         self.counted.push(posted.clone());
         posted
     }
 
     fn retry(&mut self, now_ms: i64) -> Posted {
         let mut again = self.rng.pick(&self.counted).clone();
-        let since_ms = now_ms - self.accepted_ms[&again.identity()];
+        let since_ms = now_ms - self.accepted_ms[&again.identity()].0;
         again.received_ms = now_ms;
         if since_ms < SURELY_REMEMBERED {
             self.retries += 1;

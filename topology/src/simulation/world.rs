@@ -31,6 +31,8 @@ use super::traffic::{Post, Traffic};
 /// 2026-03-20T10:00:00Z.
 const BEGIN_MS: i64 = 1_774_000_800_000;
 const MINUTE: i64 = 60_000;
+/// More windows than any world has.
+const BATCH: usize = 10_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
@@ -340,6 +342,10 @@ impl World {
         else {
             return Ok(());
         };
+        if self.settings.upserts_per_commit < BATCH {
+            // It may take several commits until memory is saved.
+            return Ok(());
+        }
         let (windows, bytes) = worker.state_size();
         let allowed = budget.saturating_mul(self.settings.partitions as usize);
         if bytes > allowed {
@@ -386,6 +392,7 @@ impl World {
                     max_keys: self.settings.max_keys,
                     memory_per_partition: self.settings.memory_per_partition.unwrap_or(usize::MAX),
                     save_interval: self.settings.save_interval,
+                    upserts_per_commit: self.settings.upserts_per_commit,
                     ..MergeConfig::default()
                 });
                 let stage = stage.map_err(|error| EngineError::Fatal(error.to_string()))?;

@@ -2,7 +2,7 @@
 //! thread, which gives out the delivery reports as well. A request wakes nobody but this thread, and that only when it
 //! has nothing to do; librdkafka's thread is woken once a bunch, not once a record.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ pub(super) struct Append {
 #[derive(Default)]
 pub(crate) struct Outstanding {
     records: AtomicUsize,
+    reported: AtomicU64,
     none_left: Notify,
 }
 
@@ -31,7 +32,13 @@ impl Outstanding {
         self.records.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_ok()
     }
 
+    /// All that were ever delivered or given up.
+    pub(super) fn reported_so_far(&self) -> u64 {
+        self.reported.load(Ordering::Acquire)
+    }
+
     pub(super) fn reported(&self, records: usize) {
+        self.reported.fetch_add(records as u64, Ordering::AcqRel);
         if self.records.fetch_sub(records, Ordering::AcqRel) == records {
             self.none_left.notify_waiters();
         }

@@ -109,8 +109,7 @@ impl KafkaSettings {
             .set("acks", "all")
             .set("compression.type", "lz4")
             .set("partitioner", "murmur2_random")
-            // Records come in bunches already. Below a millisecond librdkafka's thread spins until the time is over, so this
-            // only covers the moment in which a bunch is handed over.
+            // Records come in bunches already: this only covers the moment in which one is handed over.
             .set("linger.ms", "0.1")
             .set("queue.buffering.max.messages", self.max_queued_records.to_string())
             .set("queue.buffering.max.kbytes", self.max_queued_kilobytes.to_string())

@@ -46,6 +46,7 @@ pub struct CommitQueue {
     left: Condvar,
     limit_bytes: usize,
     group_bytes: usize,
+    unit_bytes: usize,
 }
 
 /// What to do with a unit that finds the queue full.
@@ -56,8 +57,15 @@ pub enum WhenFull {
 }
 
 impl CommitQueue {
-    pub fn new(limit_bytes: usize, group_bytes: usize) -> Self {
-        Self { line: Mutex::default(), arrived: Condvar::new(), left: Condvar::new(), limit_bytes, group_bytes }
+    pub fn new(limit_bytes: usize, group_bytes: usize, unit_bytes: usize) -> Self {
+        Self {
+            line: Mutex::default(),
+            arrived: Condvar::new(),
+            left: Condvar::new(),
+            limit_bytes,
+            group_bytes,
+            unit_bytes,
+        }
     }
 
     /// A look before the work of encoding; `push` decides.
@@ -67,11 +75,12 @@ impl CommitQueue {
 
     /// Answers at once if the unit cannot be queued.
     pub fn push(&self, unit: PreparedUnit, answer: Answer, when_full: WhenFull) {
-        if unit.bytes > self.limit_bytes {
-            return answer.send(Err(LogError::TooLarge { bytes: unit.bytes, limit: self.limit_bytes }));
+        if unit.bytes > self.unit_bytes {
+            return answer.send(Err(LogError::TooLarge { bytes: unit.bytes, limit: self.unit_bytes }));
         }
         let mut line = self.line.lock();
-        while !line.closed && line.bytes + unit.bytes > self.limit_bytes {
+        // One that is larger than the queue has it to itself.
+        while !line.closed && line.bytes > 0 && line.bytes + unit.bytes > self.limit_bytes {
             if when_full == WhenFull::Refuse {
                 drop(line);
                 return answer.send(Err(LogError::QueueFull));

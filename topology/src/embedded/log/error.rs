@@ -15,7 +15,7 @@ pub enum LogError {
     /// Make room or wait for retention, then try again: nothing was written and the log is still usable.
     #[error("the disk is full: {free_bytes} bytes free")]
     DiskFull { free_bytes: u64 },
-    /// Split it: the unit alone is larger than the whole queue.
+    /// Split it: no commit may be so large.
     #[error("a commit of {bytes} bytes is over the limit of {limit}")]
     TooLarge { bytes: usize, limit: usize },
     /// Correct the input: the same unit will be refused again.

@@ -128,7 +128,7 @@ impl Log {
             store,
             partitions,
             groups: RwLock::default(),
-            queue: CommitQueue::new(options.queue_bytes, options.group_bytes),
+            queue: CommitQueue::new(options.queue_bytes, options.group_bytes, options.unit_bytes),
             writer: Writer::default(),
             signal: Signal::new(),
             maintenance: Maintenance::default(),

@@ -11,6 +11,8 @@ pub struct LogOptions {
     pub tail_cache_bytes: usize,
     /// Commits waiting for the disk; beyond it `submit` answers `QueueFull` and blocking callers wait.
     pub queue_bytes: usize,
+    /// The largest commit. One that is larger than the queue waits until it has the queue to itself.
+    pub unit_bytes: usize,
     /// The most that one disk write takes from the queue.
     pub group_bytes: usize,
     /// Cache of disk blocks.
@@ -29,6 +31,7 @@ impl Default for LogOptions {
             partitions: 4,
             tail_cache_bytes: 64 * MEBIBYTE,
             queue_bytes: 64 * MEBIBYTE,
+            unit_bytes: 1_024 * MEBIBYTE,
             group_bytes: 8 * MEBIBYTE,
             block_cache_bytes: 64 << 20,
             disk_reserve_bytes: 256 << 20,
@@ -46,6 +49,7 @@ impl LogOptions {
             partitions: 2,
             tail_cache_bytes: 64 * 1024,
             queue_bytes: 4 * MEBIBYTE,
+            unit_bytes: 4 * MEBIBYTE,
             group_bytes: MEBIBYTE,
             block_cache_bytes: 8 << 20,
             disk_reserve_bytes: 16 << 20,

@@ -130,13 +130,12 @@ fn a_failed_write_stops_all_writing_until_reopened_and_is_whole_or_absent_then()
 #[test]
 fn a_full_queue_refuses_tasks_and_makes_threads_wait() {
     let store = FaultyStore::new();
-    let options = LogOptions { queue_bytes: 1_000, ..LogOptions::for_testing() };
+    let options = LogOptions { queue_bytes: 1_000, unit_bytes: 2_000, ..LogOptions::for_testing() };
     let log = Log::over(store.clone(), options, CommitMode::Grouped).unwrap();
-    let large = || CommitUnit::of_records(vec![record(OUT, "k", &"v".repeat(600), 1)]);
-    assert!(matches!(
-        log.commit(CommitUnit::of_records(vec![record(OUT, "k", &"v".repeat(2_000), 1)])),
-        Err(LogError::TooLarge { .. })
-    ));
+    let of_bytes = |bytes: usize| CommitUnit::of_records(vec![record(OUT, "k", &"v".repeat(bytes), 1)]);
+    let large = || of_bytes(600);
+    assert!(matches!(log.commit(of_bytes(3_000)), Err(LogError::TooLarge { .. })));
+    log.commit(of_bytes(1_500)).unwrap();
     let gate = store.hold_writes();
     let mut queued = Vec::new();
     let refused = loop {
