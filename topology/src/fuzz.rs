@@ -10,7 +10,8 @@ mod replay;
 /// A decoder's name, which is its corpus's, too, and what must hold.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
+    ("log_journal", log::fuzz::journals::check),
     ("log_record", log::fuzz::records::check),
     ("log_recovery", log::fuzz::recovery::check),
     ("olap_statement", olap::fuzz::statements::check),

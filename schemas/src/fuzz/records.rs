@@ -34,7 +34,14 @@ fn round_trip<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(jso
 }
 
 fn check_partial(json: &[u8]) {
-    let Some(partial) = round_trip::<Partial>(json) else { return };
+    let partial = round_trip::<Partial>(json);
+    assert_eq!(Partial::decode(json).ok(), partial, "the quick reader sees another partial than serde");
+    let Some(partial) = partial else { return };
+    assert_eq!(
+        Some(partial.encode()),
+        serde_json::to_vec(&partial).ok(),
+        "the quick writer writes what serde does not"
+    );
     let mut total = Aggregate::default();
     for delta in &partial.deltas {
         if let Some(aggregate) = check_state(&delta.state) {
@@ -47,7 +54,10 @@ fn check_partial(json: &[u8]) {
 }
 
 fn check_upsert(json: &[u8]) {
-    let Some(upsert) = round_trip::<WindowUpsert>(json) else { return };
+    let upsert = round_trip::<WindowUpsert>(json);
+    assert_eq!(WindowUpsert::decode(json).ok(), upsert, "the quick reader sees another window than serde");
+    let Some(upsert) = upsert else { return };
+    assert_eq!(Some(upsert.encode()), serde_json::to_vec(&upsert).ok(), "the quick writer writes what serde does not");
     let key = window_key(&upsert.key, upsert.grain, &upsert.zone, upsert.window_start, upsert.epoch);
     assert!(!key.is_empty());
     check_state(&upsert.state);

@@ -104,7 +104,10 @@ impl Compaction {
         if let Some(finished) = self.finished.get(&place) {
             return Ok(*finished);
         }
-        let to = stored_number(shared.store.as_ref(), &keys::compacted_to(place))?.unwrap_or(0);
+        let end = shared.partitions.get(place)?.visible.read().end;
+        let stored = stored_number(shared.store.as_ref(), &keys::compacted_to(place))?;
+        // A place that the log has not come to is damage: compacting again from the start does no harm.
+        let to = stored.filter(|to| *to <= end).unwrap_or(0);
         let finished = Finished { to, kept_records: 0 };
         self.finished.insert(place, finished);
         Ok(finished)

@@ -1,4 +1,5 @@
 //! What must hold for whatever the log finds on its disk.
 
+pub mod journals;
 pub mod records;
 pub mod recovery;

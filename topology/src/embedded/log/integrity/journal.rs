@@ -117,6 +117,12 @@ fn read(bytes: &[u8], state: &mut State) -> (u64, Result<(), &'static str>) {
     (reader.at as u64, Ok(()))
 }
 
+/// Where the whole batches of one journal end, and what comes there if that is not the end.
+#[cfg(any(test, fuzzing))]
+pub fn whole_batches(bytes: &[u8]) -> (u64, Result<(), &'static str>) {
+    read(bytes, &mut State::default())
+}
+
 impl State {
     fn follow(&mut self, batch: &Batch) -> Result<(), &'static str> {
         if self.sequence.is_some_and(|sequence| batch.sequence <= sequence) {
@@ -124,7 +130,7 @@ impl State {
         }
         self.sequence = Some(batch.sequence);
         if let Some(commits) = batch.commits {
-            if self.commits.is_some_and(|before| commits != before + 1) {
+            if self.commits.is_some_and(|before| before.checked_add(1) != Some(commits)) {
                 return Err("commits are missing before it");
             }
             self.commits = Some(commits);
