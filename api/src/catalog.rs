@@ -2,15 +2,20 @@
 //!
 //! The metrics of a workspace: the built-in ones and its own.
 
+mod measure;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use neonhub_schemas::control::DefinitionRecord;
 use neonhub_schemas::metric::{Definition, DefinitionText, EventMetric, Expression, built_in};
 
 use crate::problem::Problem;
+use measure::Measuring;
 
 /// Derived metrics may build on derived ones, this deep.
 pub const MAX_DEPTH: usize = 8;
+/// The metrics that one comes to, each counted as often as it is named: the steps of a row of an answer.
+pub const MAX_STEPS: usize = 1_000;
 
 #[derive(Clone, Debug)]
 pub struct Metric {
@@ -106,47 +111,13 @@ impl Catalog {
         self.metrics.values().filter(needs).map(|metric| metric.name.as_str()).collect()
     }
 
-    /// Whether `expression` may stand under `name`: what it names exists, nothing goes round in circles.
+    /// Whether `expression` may stand under `name`: what it names exists, nothing goes round in circles, and neither it
+    /// nor what builds on it becomes too much.
     ///
     /// # Errors
     /// 400 for `expression`.
     pub fn check_derived(&self, name: &str, expression: &Expression) -> Result<(), Problem> {
-        let depth = self.depth_of(expression, &mut vec![name.to_owned()])?;
-        // Those that build on it grow deeper too.
-        let above = self.height_above(name, 0);
-        if depth + above > MAX_DEPTH {
-            return Err(Problem::field("expression", format!("builds on metrics more than {MAX_DEPTH} levels deep")));
-        }
-        Ok(())
-    }
-
-    fn depth_of(&self, expression: &Expression, path: &mut Vec<String>) -> Result<usize, Problem> {
-        let mut deepest = 1;
-        for needed in expression.metrics() {
-            if path.contains(&needed) {
-                let detail = format!("goes round in a circle: {} -> {needed}", path.join(" -> "));
-                return Err(Problem::field("expression", detail));
-            }
-            let Some(metric) = self.metrics.get(&needed) else {
-                return Err(Problem::field("expression", format!("`{needed}` is no metric of this workspace")));
-            };
-            if path.len() > MAX_DEPTH {
-                return Err(Problem::field("expression", format!("builds on more than {MAX_DEPTH} levels of metrics")));
-            }
-            if let Definition::Derived(inner) = &metric.definition {
-                path.push(needed.clone());
-                deepest = deepest.max(1 + self.depth_of(inner, path)?);
-                path.pop();
-            }
-        }
-        Ok(deepest)
-    }
-
-    fn height_above(&self, name: &str, depth: usize) -> usize {
-        if depth > MAX_DEPTH {
-            return depth;
-        }
-        self.dependents(name).into_iter().map(|above| 1 + self.height_above(above, depth + 1)).max().unwrap_or(0)
+        Measuring::new(self, name, expression).check()
     }
 }
 
@@ -198,6 +169,22 @@ mod tests {
         records.push(derived("t8", "t7"));
         assert!(check(&records, "t9", "t8").is_err());
         assert!(check(&records, "t1", "b").is_err());
+    }
+
+    #[test]
+    fn what_grows_with_every_level_is_refused_at_once() {
+        let mut records: Vec<DefinitionRecord> = (0..10).map(|part| derived(&format!("l0_{part}"), "clicks")).collect();
+        let all_of = |level: usize| (0..10).map(|part| format!("l{level}_{part}")).collect::<Vec<_>>().join(" + ");
+        let check = |records: &[DefinitionRecord], name: &str, expression: &str| {
+            Catalog::new(records).check_derived(name, &Expression::parse(expression).unwrap())
+        };
+        for level in 1..8 {
+            records.extend((0..10).map(|part| derived(&format!("l{level}_{part}"), &all_of(level - 1))));
+        }
+        // Seventy metrics, a hundred million ways through them.
+        assert!(check(&records, "top", &all_of(7)).is_err());
+        assert!(check(&records, "l1_0", &all_of(0)).is_err());
+        assert!(check(&records, "top", &all_of(1)).is_ok());
     }
 
     #[test]
