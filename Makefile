@@ -88,5 +88,5 @@ demo-data: ## Fetches the Open Bandit sample once, from PyPI.
 real-stack: ## Fetches Apache Kafka and Apache Cassandra once, from Maven Central.
 	@deploy/fetch-real-stack.sh
 
-test-clients-setup: ## Fetches the clients that tests use: clickhouse-connect, @clickhouse/client, @segment/analytics-node.
+test-clients-setup: ## Fetches the clients that tests use: clickhouse-connect, schemathesis, @clickhouse/client, @segment/analytics-node.
 	@deploy/fetch-test-clients.sh

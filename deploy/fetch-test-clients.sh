@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Puts the official clients that the end-to-end tests speak through into the cache folder: a Python environment with
-# clickhouse-connect, and a node_modules folder with @clickhouse/client and @segment/analytics-node. Prints one
+# clickhouse-connect and schemathesis, and a node_modules folder with @clickhouse/client and @segment/analytics-node. Prints one
 # NAME=FOLDER line each. Does nothing when they are there and made from today's lists.
 #
 # Usage: deploy/fetch-test-clients.sh
