@@ -93,6 +93,14 @@ impl Committer for FakePorts {
     fn commit(&mut self, unit: CommitUnit) -> Result<(), EngineError> {
         let mut world = self.world();
         world.committed.extend(unit.offsets.iter().cloned());
+        for new in &unit.records {
+            let place = TopicPartition { topic: new.topic, partition: new.partition.unwrap_or(0) };
+            let log = world.logs.entry(place).or_default();
+            let offset = log.last().map_or(0, |last| last.offset + 1);
+            let new = new.clone();
+            let (key, value, headers) = (new.key, new.value, new.headers);
+            log.push(Record { key, value, headers, timestamp_ms: new.timestamp_ms, ..record(place, offset, "") });
+        }
         world.units.push(unit);
         Ok(())
     }

@@ -18,6 +18,8 @@ mod partial_rules;
 #[cfg(test)]
 mod refine;
 #[cfg(test)]
+mod spilled_windows;
+#[cfg(test)]
 mod stages;
 #[cfg(test)]
 mod worker;
