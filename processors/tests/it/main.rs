@@ -8,6 +8,10 @@ mod fake_ports;
 #[cfg(test)]
 mod landing;
 #[cfg(test)]
+mod landing_clickhouse;
+#[cfg(test)]
+mod landing_flow;
+#[cfg(test)]
 mod merge;
 #[cfg(test)]
 mod merge_rules;
