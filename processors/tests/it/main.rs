@@ -12,6 +12,8 @@ mod landing_clickhouse;
 #[cfg(test)]
 mod landing_flow;
 #[cfg(test)]
+mod landing_rows;
+#[cfg(test)]
 mod merge;
 #[cfg(test)]
 mod merge_rules;
