@@ -338,3 +338,11 @@ fn gauges_are_set_every_two_seconds() {
     // 5 s behind noon, and 2 s later.
     assert_eq!(bench.metrics.watermark_delay_seconds.with_label_values(&labels).get(), 7);
 }
+
+#[test]
+fn the_state_of_all_partitions_is_added_up() {
+    let mut bench = Bench::open();
+    let second = SourceEvent::Records(vec![record(SECOND, 0, "v")]);
+    bench.step(vec![records(0..2), second]);
+    assert_eq!(bench.worker.state_size(), (3, 30));
+}
