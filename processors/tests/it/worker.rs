@@ -19,7 +19,8 @@ const OWN: TopicPartition = TopicPartition { topic: Topic::EventsBehavior, parti
 const CONTROL: TopicPartition = TopicPartition { topic: Topic::Control, partition: 0 };
 const NOON_MS: i64 = 1_000_000;
 
-/// Copies each record; a record that says `silent` leaves nothing. At an end it says so once, without an offset.
+/// Copies each record; a record that says `silent` leaves nothing, one that says `hopeless` ends it. At an end it says so
+/// once, without an offset.
 struct Copying {
     observed: Arc<Mutex<Vec<u64>>>,
     restored: Arc<Mutex<Vec<(Topic, u64)>>>,
@@ -84,6 +85,9 @@ impl Stage for Copying {
         out.late += 2;
         out.dead_letters += 3;
         out.capped += 4;
+        if record.value.as_deref() == Some(b"hopeless") {
+            out.fail(EngineError::Fatal("the disk fails".to_owned()));
+        }
         if record.value.as_deref() != Some(b"silent") {
             let known = self.observed.lock().unwrap().len();
             out.records.push(copied(format!("{}@{} knows {known}", record.partition, record.offset)));
@@ -345,4 +349,12 @@ fn the_state_of_all_partitions_is_added_up() {
     let second = SourceEvent::Records(vec![record(SECOND, 0, "v")]);
     bench.step(vec![records(0..2), second]);
     assert_eq!(bench.worker.state_size(), (3, 30));
+}
+
+#[test]
+fn nothing_is_committed_when_the_stage_cannot_go_on() {
+    let mut bench = Bench::open();
+    bench.fake.says(vec![records(0..1), SourceEvent::Records(vec![record(FIRST, 1, "hopeless")])]);
+    assert!(matches!(bench.worker.step(), Err(EngineError::Fatal(_))));
+    assert_eq!(bench.fake.take_units(), []);
 }
