@@ -170,3 +170,80 @@ impl LocalState {
         self.store.write(changes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{MemoryStates, StateStores};
+    use neonhub_schemas::record::Record;
+
+    const PLACE: TopicPartition = TopicPartition { topic: Topic::MetricsWindows, partition: 1 };
+    const OTHER: TopicPartition = TopicPartition { topic: Topic::MetricsWindows, partition: 2 };
+    const SAVED_AT_MS: i64 = 1_000_000;
+
+    /// A changelog from an offset to another.
+    struct Log(u64, u64);
+
+    impl LogReader for Log {
+        fn bounds(&mut self, _place: TopicPartition) -> Result<(u64, u64), EngineError> {
+            Ok((self.0, self.1))
+        }
+
+        fn offset_for_time(&mut self, _place: TopicPartition, _timestamp_ms: i64) -> Result<u64, EngineError> {
+            Ok(self.0)
+        }
+
+        fn read(
+            &mut self,
+            _place: TopicPartition,
+            _from: u64,
+            _to: u64,
+            _each: &mut dyn FnMut(Record),
+        ) -> Result<(), EngineError> {
+            Ok(())
+        }
+    }
+
+    /// Opens what was saved when the changelog ended at 10 and the input was committed up to 5: where to read on, if it is
+    /// of any use. If not, it must be empty then.
+    fn reopened(log: (u64, u64), committed: Option<u64>, now_ms: i64, wanted: TopicPartition) -> Option<u64> {
+        let mut disk = MemoryStates::default();
+        let marker = Marker::before_commit(&mut Log(0, 10), &[Restore::Whole(PLACE)], 5, SAVED_AT_MS).unwrap();
+        let mut store = disk.open("stage", PLACE).unwrap();
+        store.write(vec![(MARKER_KEY.to_vec(), Some(serde_json::to_vec(&marker).unwrap()))]).unwrap();
+        store.write(vec![(b"a".to_vec(), Some(b"1".to_vec()))]).unwrap();
+        let committed = committed.map(|offset| CommittedOffset { offset, metadata: String::new() });
+        let store = disk.open("stage", PLACE).unwrap();
+        let plan = [Restore::Whole(wanted)];
+        let local = LocalState::open(store, &mut Log(log.0, log.1), &plan, committed.as_ref(), now_ms).unwrap();
+        assert_eq!(local.get(b"a").unwrap().is_some(), local.is_filled());
+        assert_eq!(local.is_filled(), local.restore_from(PLACE).is_some());
+        local.restore_from(PLACE)
+    }
+
+    #[test]
+    fn a_saved_state_is_taken_up_when_the_log_has_all_that_came_after_it() {
+        let keeps_ms = i64::try_from(neonhub_schemas::topics::COMPACTION_LAG.as_millis() / 2).unwrap();
+        for (log, committed, now_ms) in [
+            ((0, 10), 5, SAVED_AT_MS + 100 * keeps_ms),
+            ((0, 12), 5, SAVED_AT_MS),
+            ((0, 12), 6, SAVED_AT_MS + keeps_ms - 1),
+            ((10, 12), 5, SAVED_AT_MS),
+        ] {
+            assert_eq!(reopened(log, Some(committed), now_ms, PLACE), Some(10), "{log:?} {committed} {now_ms}");
+        }
+        for (log, committed, now_ms) in [
+            // Compaction may have taken tombstones; the clock went back; the log lost its beginning, or its end.
+            ((0, 12), Some(5), SAVED_AT_MS + keeps_ms),
+            ((0, 12), Some(5), SAVED_AT_MS - 1),
+            ((11, 12), Some(5), SAVED_AT_MS),
+            ((0, 9), Some(5), SAVED_AT_MS),
+            // The group stands before what the state holds, or nowhere.
+            ((0, 10), Some(4), SAVED_AT_MS),
+            ((0, 10), None, SAVED_AT_MS),
+        ] {
+            assert_eq!(reopened(log, committed, now_ms, PLACE), None, "{log:?} {committed:?} {now_ms}");
+        }
+        assert_eq!(reopened((0, 10), Some(5), SAVED_AT_MS, OTHER), None, "a changelog that it does not name");
+    }
+}
