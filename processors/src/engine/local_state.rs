@@ -246,4 +246,17 @@ mod tests {
         }
         assert_eq!(reopened((0, 10), Some(5), SAVED_AT_MS, OTHER), None, "a changelog that it does not name");
     }
+
+    #[test]
+    fn only_who_opened_a_store_last_may_write() {
+        let mut disk = MemoryStates::default();
+        let mut former = disk.open("stage", PLACE).unwrap();
+        let mut other = disk.open("stage", OTHER).unwrap();
+        for _ in 0..2 {
+            let mut latest = disk.open("stage", PLACE).unwrap();
+            assert!(matches!(former.write(Vec::new()), Err(EngineError::Fenced(_))));
+            assert!(latest.write(Vec::new()).is_ok() && other.write(Vec::new()).is_ok());
+            former = latest;
+        }
+    }
 }

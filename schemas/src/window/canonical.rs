@@ -385,4 +385,13 @@ mod tests {
             })
         })
     }
+
+    #[test]
+    fn texts_are_escaped_as_serde_escapes_them() {
+        for text in ["", "with spaces", "a\"b", "a\\b", "tab\t", "\u{1}", "\u{1f}", "ü"] {
+            let mut writer = Writer(Vec::new());
+            writer.text(text);
+            assert_eq!(writer.0, serde_json::to_vec(text).unwrap(), "{text:?}");
+        }
+    }
 }
