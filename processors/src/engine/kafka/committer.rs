@@ -129,13 +129,21 @@ impl KafkaTransactions {
         }
     }
 
-    /// Waits for every delivery report, in small steps: `flush` sleeps out 100 ms.
+    /// Waits for every delivery report, in small steps: `flush` sleeps out 100 ms, and a poll with a deadline spins through
+    /// its last millisecond, because rdkafka waits in whole ones.
     pub(super) fn await_deliveries(&self, deadline: Instant) -> Result<(), EngineError> {
-        while self.producer.in_flight_count() > 0 {
+        loop {
+            let in_flight = self.producer.in_flight_count();
+            if in_flight == 0 {
+                break;
+            }
             if Instant::now() >= deadline {
                 return Err(EngineError::Unavailable("outputs were not delivered in time".to_owned()));
             }
-            self.producer.poll(Duration::from_millis(1));
+            self.producer.poll(Duration::ZERO);
+            if self.producer.in_flight_count() == in_flight {
+                std::thread::sleep(REPORTS_PAUSE);
+            }
         }
         // A fenced producer gives up what is in its queue: that it is fenced says more.
         if let Some((code, _)) = self.producer.client().fatal_error() {
@@ -149,6 +157,9 @@ impl KafkaTransactions {
         Ok(())
     }
 }
+
+/// Between two looks at delivery reports: a small part of what a broker takes.
+const REPORTS_PAUSE: Duration = Duration::from_micros(300);
 
 impl Committer for KafkaTransactions {
     fn commit(&mut self, unit: CommitUnit) -> Result<(), EngineError> {

@@ -29,7 +29,7 @@ use crate::engine::ports::{EngineError, Source, SourceEvent};
 
 /// At most so many records and bytes a poll.
 const POLL_RECORDS: usize = 10_000;
-const POLL_BYTES: usize = 16 * 1024 * 1024;
+const POLL_BYTES: usize = 4 * 1024 * 1024;
 
 /// What the rebalance callbacks saw, in order.
 #[derive(Default)]
