@@ -120,12 +120,12 @@ fn events(offsets: std::ops::Range<u64>) -> Vec<SourceEvent> {
 #[test]
 fn a_step_says_how_many_rows_it_landed() {
     let table = Table::default();
-    let mut bench = Bench::open(&table, 2, usize::MAX);
-    assert_eq!(bench.step(events(0..5)), 2);
-    assert_eq!(bench.later(0), 2);
-    assert_eq!(bench.later(0), 0, "the last one waits for others");
+    let mut bench = Bench::open(&table, 8, usize::MAX);
+    assert_eq!(bench.step(events(0..17)), 8);
+    assert_eq!(bench.later(0), 8);
+    assert_eq!(bench.later(0), 0, "the last one waits for others: it is less than a quarter of a batch");
     assert_eq!(bench.later(400), 1);
-    assert_eq!(bench.fake.world().committed[&PLACE].offset, 5);
+    assert_eq!(bench.fake.world().committed[&PLACE].offset, 17);
 }
 
 #[test]
