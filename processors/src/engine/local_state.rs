@@ -17,9 +17,13 @@ use super::stage::Restore;
 /// No other key may begin with this byte.
 const MARKER_KEY: &[u8] = &[0];
 
+/// Of everything that stages keep in local states. Raised when any of it changes: what is there in another format is emptied.
+const FORMAT: u32 = 1;
+
 /// What a local state holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
+    format: u32,
     /// Every record of the changelogs below these offsets is in the state: topic, partition, offset.
     changelogs: Vec<(String, u32, u64)>,
     /// What the commit committed for the task's input.
@@ -42,13 +46,13 @@ impl Marker {
                 changelogs.push((place.topic.name().to_owned(), place.partition, end));
             }
         }
-        Ok(Self { changelogs, committed, saved_at_ms: now_ms })
+        Ok(Self { format: FORMAT, changelogs, committed, saved_at_ms: now_ms })
     }
 
     /// For a state that is measured: no log stands behind it, and nobody takes it up.
     #[must_use]
     pub fn detached(now_ms: i64) -> Self {
-        Self { changelogs: Vec::new(), committed: u64::MAX, saved_at_ms: now_ms }
+        Self { format: FORMAT, changelogs: Vec::new(), committed: u64::MAX, saved_at_ms: now_ms }
     }
 
     /// When the commit was prepared, in milliseconds since the Unix epoch.
@@ -74,7 +78,7 @@ impl Marker {
         keeps_everything_for: Duration,
     ) -> Result<bool, EngineError> {
         // A log that was made anew is not the one that the state is from.
-        if committed.is_none_or(|committed| committed.offset < self.committed) {
+        if self.format != FORMAT || committed.is_none_or(|committed| committed.offset < self.committed) {
             return Ok(false);
         }
         let keeps_ms = i64::try_from(keeps_everything_for.as_millis()).unwrap_or(i64::MAX);
@@ -100,7 +104,7 @@ pub struct LocalState {
 impl LocalState {
     /// Takes up what the store has, or empties it when it is of no use.
     pub(super) fn open(
-        mut store: Box<dyn StateStore>,
+        store: Box<dyn StateStore>,
         reader: &mut dyn LogReader,
         plan: &[Restore],
         committed: Option<&CommittedOffset>,
@@ -123,7 +127,7 @@ impl LocalState {
     ///
     /// # Errors
     /// The disk fails.
-    pub fn empty(mut store: Box<dyn StateStore>) -> Result<Self, EngineError> {
+    pub fn empty(store: Box<dyn StateStore>) -> Result<Self, EngineError> {
         store.clear()?;
         Ok(Self { store, marker: None })
     }
@@ -141,7 +145,7 @@ impl LocalState {
     /// # Errors
     /// The disk fails.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        self.store.get(key)
+        self.trusting(self.store.get(key))
     }
 
     /// The entries in `[from, to)` by their keys, until `each` answers `false`.
@@ -149,14 +153,29 @@ impl LocalState {
     /// # Errors
     /// The disk fails.
     pub fn scan(&self, from: &[u8], to: &[u8], mut each: impl FnMut(&[u8], &[u8]) -> bool) -> Result<(), EngineError> {
-        self.store.scan(from, to, &mut each)
+        self.trusting(self.store.scan(from, to, &mut each))
+    }
+
+    /// Hands on what was read, or what was made of it. After a failure the state is not taken up again: who comes next begins
+    /// with an empty one, and does not fail at the same place for ever.
+    ///
+    /// # Errors
+    /// Those of the outcome.
+    pub fn trusting<T>(&self, outcome: Result<T, EngineError>) -> Result<T, EngineError> {
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, "a local state is given up; it will be read from the log again");
+            if let Err(error) = self.store.write(vec![(MARKER_KEY.to_vec(), None)]) {
+                tracing::warn!(%error, "it cannot be marked as such");
+            }
+        }
+        outcome
     }
 
     /// Writes state that is newer than the marker says, while it is being restored.
     ///
     /// # Errors
     /// The disk fails, or another has opened the store since.
-    pub fn write(&mut self, changes: Vec<Change>) -> Result<(), EngineError> {
+    pub fn write(&self, changes: Vec<Change>) -> Result<(), EngineError> {
         self.store.write(changes)
     }
 
@@ -164,7 +183,7 @@ impl LocalState {
     ///
     /// # Errors
     /// The disk fails, or another has opened the store since.
-    pub fn save(&mut self, mut changes: Vec<Change>, marker: &Marker) -> Result<(), EngineError> {
+    pub fn save(&self, mut changes: Vec<Change>, marker: &Marker) -> Result<(), EngineError> {
         // Numbers and names always have a JSON form.
         changes.push((MARKER_KEY.to_vec(), Some(serde_json::to_vec(marker).unwrap_or_default())));
         self.store.write(changes)

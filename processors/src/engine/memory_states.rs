@@ -68,7 +68,7 @@ impl StateStore for MemoryState {
         Ok(())
     }
 
-    fn write(&mut self, changes: Vec<Change>) -> Result<(), EngineError> {
+    fn write(&self, changes: Vec<Change>) -> Result<(), EngineError> {
         self.change(|entries| {
             for (key, value) in changes {
                 match value {
@@ -79,7 +79,7 @@ impl StateStore for MemoryState {
         })
     }
 
-    fn clear(&mut self) -> Result<(), EngineError> {
+    fn clear(&self) -> Result<(), EngineError> {
         self.change(BTreeMap::clear)
     }
 }

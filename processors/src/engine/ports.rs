@@ -123,13 +123,13 @@ pub trait StateStore: Send {
     ///
     /// # Errors
     /// The disk fails, or another has opened the store since.
-    fn write(&mut self, changes: Vec<Change>) -> Result<(), EngineError>;
+    fn write(&self, changes: Vec<Change>) -> Result<(), EngineError>;
 
     /// Forgets everything.
     ///
     /// # Errors
     /// The disk fails, or another has opened the store since.
-    fn clear(&mut self) -> Result<(), EngineError>;
+    fn clear(&self) -> Result<(), EngineError>;
 }
 
 /// The local stores of a process.

@@ -118,9 +118,7 @@ impl MetricsMerge {
             .collect::<Result<_, CalendarError>>()?;
         Ok(Self { config, calendars, default_calendar })
     }
-}
 
-impl MetricsMerge {
     /// The first delta that some window has not put out.
     fn replay_from(task: &MergeTask, position: u64) -> u64 {
         let table = &task.windows.table;

@@ -96,7 +96,7 @@ impl MetricsMerge {
                 let other = key.other();
                 let key = if capped { &other } else { key };
                 let known = if capped { windows.find(key, grain, window.start_s)? } else { None };
-                known.unwrap_or_else(|| windows.open(key, place.source, grain, window.start_s, place.opened_window()))
+                known.unwrap_or_else(|| windows.put(key, place.source, grain, window.start_s, place.opened_window()))
             }
         };
         let Some(live) = windows.table.get_mut(id) else { return Ok(capped) };

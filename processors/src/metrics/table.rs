@@ -6,6 +6,7 @@
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 use neonhub_schemas::event::Source;
 use neonhub_schemas::metric::MetricKey;
 use neonhub_schemas::window::{Aggregate, Grain};
@@ -260,8 +261,8 @@ impl WindowTable {
 /// Of workspace, metric and series: what the cardinality cap counts by.
 #[must_use]
 pub fn metric_hash(key: &MetricKey) -> u64 {
-    let name = format!("{}\u{0}{}\u{0}{}", key.workspace, key.metric, key.series);
-    xxhash_rust::xxh3::xxh3_64(name.as_bytes())
+    let of_workspace = xxh3_64_with_seed(key.workspace.as_bytes(), key.series);
+    xxh3_64_with_seed(key.metric.as_bytes(), of_workspace)
 }
 
 #[cfg(test)]

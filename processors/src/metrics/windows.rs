@@ -71,7 +71,8 @@ impl Windows {
     /// What was saved beside the windows.
     pub fn meta(&self) -> Result<Option<Meta>, EngineError> {
         let Some(local) = self.local.as_ref().filter(|local| local.is_filled()) else { return Ok(None) };
-        local.get(stored::META_KEY)?.map(|bytes| stored::decode(&bytes)).transpose()
+        let bytes = local.get(stored::META_KEY)?;
+        local.trusting(bytes.map(|bytes| stored::decode(&bytes)).transpose())
     }
 
     /// The window of a key, wherever it is; it is in memory then.
@@ -95,11 +96,15 @@ impl Windows {
 
     fn stored(&self, window_key: &[u8]) -> Result<Option<StoredWindow>, EngineError> {
         let Some(local) = &self.local else { return Ok(None) };
-        local.get(window_key)?.map(|bytes| stored::decode(&bytes)).transpose()
+        let bytes = local.get(window_key)?;
+        local.trusting(bytes.map(|bytes| stored::decode(&bytes)).transpose())
     }
 
     fn bring_back(&mut self, stored: &StoredWindow) -> Result<WindowId, EngineError> {
-        let window = stored.to_window()?;
+        let window = match &self.local {
+            Some(local) => local.trusting(stored.to_window())?,
+            None => stored.to_window()?,
+        };
         if !stored.key.dimensions.is_empty() {
             self.cardinality(&stored.key, stored.grain, stored.start_s)?;
         }
@@ -134,18 +139,6 @@ impl Windows {
         Ok(counted)
     }
 
-    /// Opens a window that is neither in memory nor in the local state.
-    pub fn open(
-        &mut self,
-        key: &MetricKey,
-        source: Source,
-        grain: Grain,
-        start_s: i64,
-        window: LiveWindow,
-    ) -> WindowId {
-        self.put(key, source, grain, start_s, window)
-    }
-
     /// What was read back takes the place of what is there.
     pub fn restore(
         &mut self,
@@ -168,7 +161,7 @@ impl Windows {
         }
         if self.is_over_budget() {
             let changes = self.changes();
-            if let Some(local) = &mut self.local {
+            if let Some(local) = &self.local {
                 local.write(changes)?;
             }
             self.spill();
@@ -176,7 +169,15 @@ impl Windows {
         Ok(())
     }
 
-    fn put(&mut self, key: &MetricKey, source: Source, grain: Grain, start_s: i64, window: LiveWindow) -> WindowId {
+    /// Puts a window into memory that is not there.
+    pub fn put(
+        &mut self,
+        key: &MetricKey,
+        source: Source,
+        grain: Grain,
+        start_s: i64,
+        window: LiveWindow,
+    ) -> WindowId {
         let id = WindowId { key: self.table.intern(key, source), grain, start_s };
         self.table.insert(id, window);
         if !key.dimensions.is_empty() {
@@ -344,7 +345,7 @@ impl Windows {
     ) -> Result<(), EngineError> {
         let mut changes = self.changes();
         changes.push((stored::META_KEY.to_vec(), Some(stored::encode(&Meta::of(watermarks, newest_applied)))));
-        if let Some(local) = &mut self.local {
+        if let Some(local) = &self.local {
             local.save(changes, marker)?;
         }
         if self.is_over_budget() {

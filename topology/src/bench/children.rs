@@ -54,6 +54,20 @@ impl Drop for Role {
     }
 }
 
+/// What `neonhub bench …` prints, in a process of its own.
+pub fn bench_apart(arguments: &[&str]) -> anyhow::Result<serde_json::Value> {
+    let binary = std::env::current_exe().context("the path of this binary")?;
+    let output = Command::new(binary)
+        .arg("bench")
+        .args(arguments)
+        .arg("--json")
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("neonhub bench {arguments:?}"))?;
+    anyhow::ensure!(output.status.success(), "neonhub bench {arguments:?}: {}", output.status);
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
 /// Free a moment ago.
 pub fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)

@@ -11,6 +11,7 @@ use neonhub_schemas::record::{Headers, NewRecord};
 use neonhub_schemas::topics::Topic;
 use neonhub_schemas::window::{Aggregate, Delta, Grain, Partial, PartialHeader, Sample, WindowState, WindowUpsert};
 
+use super::children::bench_apart;
 use super::metrics::definition;
 use super::stepper::{Stepper, as_record};
 use super::usage::{peak_rss_mb, resident_bytes};
@@ -53,13 +54,7 @@ pub fn run(windows: u64, days: u32) -> anyhow::Result<Figure> {
 
 fn in_a_process(content: Content, windows: u64) -> anyhow::Result<Figure> {
     let content = content.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
-    let binary = std::env::current_exe()?;
-    let output = std::process::Command::new(binary)
-        .args(["bench", "memory-of", &content, &windows.to_string(), "--json"])
-        .stderr(std::process::Stdio::inherit())
-        .output()?;
-    anyhow::ensure!(output.status.success(), "bench memory-of {content}: {}", output.status);
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let answer = bench_apart(&["memory-of", &content, &windows.to_string()])?;
     let number = |name: &str| answer[name].as_f64();
     Ok(Figure {
         value: number("value").unwrap_or(f64::NAN),

@@ -10,6 +10,7 @@ use neonhub_schemas::topics::Topic;
 use neonhub_schemas::window::{Sample, WindowUpsert};
 
 use super::Figure;
+use super::children::bench_apart;
 use super::memory::{BEGIN_S, WINDOWS_A_KEY, partial, watermark};
 use super::stepper::Stepper;
 use super::usage::{Meter, peak_rss_mb};
@@ -32,13 +33,7 @@ pub fn run(windows: u64, memory_mb: usize) -> anyhow::Result<Figure> {
 }
 
 fn in_a_process(windows: u64) -> anyhow::Result<f64> {
-    let binary = std::env::current_exe()?;
-    let output = std::process::Command::new(binary)
-        .args(["bench", "spill-in-memory", &windows.to_string(), "--json"])
-        .stderr(std::process::Stdio::inherit())
-        .output()?;
-    anyhow::ensure!(output.status.success(), "bench spill-in-memory: {}", output.status);
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let answer = bench_apart(&["spill-in-memory", &windows.to_string()])?;
     anyhow::ensure!(answer["right"] == true, "bench spill-in-memory is wrong: {answer}");
     answer["value"].as_f64().ok_or_else(|| anyhow::anyhow!("no value in {answer}"))
 }

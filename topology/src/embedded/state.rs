@@ -134,7 +134,7 @@ impl StateStore for FjallState {
         Ok(())
     }
 
-    fn write(&mut self, changes: Vec<Change>) -> Result<(), EngineError> {
+    fn write(&self, changes: Vec<Change>) -> Result<(), EngineError> {
         self.ensure_owned()?;
         let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), changes.len());
         for (key, value) in changes {
@@ -146,7 +146,7 @@ impl StateStore for FjallState {
         batch.commit().map_err(|error| self.write_failed(&error))
     }
 
-    fn clear(&mut self) -> Result<(), EngineError> {
+    fn clear(&self) -> Result<(), EngineError> {
         self.ensure_owned()?;
         self.keyspace.clear().map_err(|error| self.write_failed(&error))
     }

@@ -130,7 +130,7 @@ impl StateStore for BrokenState {
         self.inner.scan(from, to, each)
     }
 
-    fn write(&mut self, mut changes: Vec<Change>) -> Result<(), EngineError> {
+    fn write(&self, mut changes: Vec<Change>) -> Result<(), EngineError> {
         let (is_torn, is_too_far) = {
             let faults = &mut *self.faults.lock();
             (faults.breaks(Break::StateTorn, 200), faults.breaks(Break::MarkerTooFar, 200))
@@ -148,7 +148,7 @@ impl StateStore for BrokenState {
         self.inner.write(changes)
     }
 
-    fn clear(&mut self) -> Result<(), EngineError> {
+    fn clear(&self) -> Result<(), EngineError> {
         let is_forgotten = self.faults.lock().breaks(Break::StateNotCleared, 1_000);
         if is_forgotten { Ok(()) } else { self.inner.clear() }
     }

@@ -136,11 +136,11 @@ impl StateStore for UncertainState {
         self.faults.call(|| self.inner.scan(from, to, each))
     }
 
-    fn write(&mut self, changes: Vec<Change>) -> Result<(), EngineError> {
+    fn write(&self, changes: Vec<Change>) -> Result<(), EngineError> {
         self.faults.call(|| self.inner.write(changes))
     }
 
-    fn clear(&mut self) -> Result<(), EngineError> {
+    fn clear(&self) -> Result<(), EngineError> {
         self.faults.call(|| self.inner.clear())
     }
 }
