@@ -6,6 +6,7 @@ mod decompress;
 mod door;
 mod health;
 mod intake;
+mod judgement;
 mod keys;
 mod metrics;
 mod pixel;

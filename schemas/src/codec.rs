@@ -9,7 +9,7 @@ pub mod header {
     pub const MESSAGE_ID: &str = "mid";
     /// The session the event belongs to, with the event time in milliseconds: `id@ms`.
     pub const SESSION: &str = "session";
-    /// What the record is, where a topic carries more than one thing: `heartbeat` on `events.*`.
+    /// What the record is, where a topic carries more than one thing: `heartbeat` on `events.*`, where the key says so, too.
     pub const TYPE: &str = "type";
     /// Why a dead letter was rejected.
     pub const REASON: &str = "reason";
@@ -22,3 +22,6 @@ pub mod header {
         ALL.into_iter().find(|known| *known == name)
     }
 }
+
+/// The key of heartbeats on `events.*`. Keys of events have a `|` in them.
+pub const HEARTBEAT_KEY: &[u8] = b"heartbeat";

@@ -2,14 +2,19 @@
 //!
 //! A record on the log: what every producer writes and every consumer reads, on either backbone.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::topics::Topic;
 
-/// Record headers in the order they were written; names are short ASCII, see [`crate::codec::header`].
+type Pairs = SmallVec<[(&'static str, Bytes); 4]>;
+
+/// Record headers in the order they were written; names are short ASCII, see [`crate::codec::header`]. A pointer, since
+/// records are moved about a good deal; copies share what it points to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers(SmallVec<[(&'static str, Bytes); 4]>);
+pub struct Headers(Option<Arc<Pairs>>);
 
 impl Headers {
     #[must_use]
@@ -19,27 +24,31 @@ impl Headers {
 
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Bytes>) -> Self {
-        self.0.push((name, value.into()));
+        Arc::make_mut(self.0.get_or_insert_default()).push((name, value.into()));
         self
     }
 
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Bytes> {
-        self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+        self.pairs().iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Bytes)> {
-        self.0.iter().map(|(key, value)| (*key, value))
+        self.pairs().iter().map(|(key, value)| (*key, value))
+    }
+
+    fn pairs(&self) -> &[(&'static str, Bytes)] {
+        self.0.as_ref().map_or(&[], |pairs| pairs.as_slice())
     }
 
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.pairs().len()
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.pairs().is_empty()
     }
 }
 

@@ -27,7 +27,7 @@ impl<'a> Scanner<'a> {
 
     /// To the closing quote. A string with an escape, or with what ought to be one, is not read here.
     pub fn string(&mut self) -> Option<&'a str> {
-        let end = self.rest.bytes().position(|byte| byte == b'"' || byte == b'\\' || byte < 0x20)?;
+        let end = plain_text_length(self.rest.as_bytes())?;
         if self.rest.as_bytes()[end] != b'"' {
             return None;
         }
@@ -79,5 +79,49 @@ impl<'a> Scanner<'a> {
     /// The closing brace of the whole, and nothing after it.
     pub fn end(&self) -> Option<()> {
         (self.rest == "}").then_some(())
+    }
+}
+
+/// Up to the first quote, backslash or control character, eight bytes at a time (Henry S. Warren, "Hacker's Delight", finding a
+/// zero byte: of the marks only the lowest is sure, and it is the one that is wanted). `None` where there is none.
+fn plain_text_length(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH_BITS: u64 = u64::from_le_bytes([0x80; 8]);
+    let zero_bytes = |word: u64| word.wrapping_sub(ONES) & !word;
+    let (words, _) = text.as_chunks::<8>();
+    for (number, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let quotes = zero_bytes(word ^ (ONES * u64::from(b'"')));
+        let backslashes = zero_bytes(word ^ (ONES * u64::from(b'\\')));
+        let controls = word.wrapping_sub(ONES * 0x20) & !word;
+        let marks = (quotes | backslashes | controls) & HIGH_BITS;
+        if marks != 0 {
+            return Some(number * 8 + marks.trailing_zeros() as usize / 8);
+        }
+    }
+    let rest = words.len() * 8;
+    let is_mark = |byte: &u8| *byte == b'"' || *byte == b'\\' || *byte < 0x20;
+    text[rest..].iter().position(is_mark).map(|at| rest + at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_text_length;
+
+    #[test]
+    fn plain_text_ends_where_each_byte_looked_at_says() {
+        for mark in 0..=u8::MAX {
+            for at in 0..20 {
+                // Bytes that differ from a mark in one bit, and a mark after the one that counts.
+                for filler in [b' ', b'!', b'#', b'[', b']', b'a', 0xa2, 0xff] {
+                    let mut text = [filler; 27];
+                    text[at] = mark;
+                    text[24] = b'"';
+                    let expected = text.iter().position(|byte| *byte == b'"' || *byte == b'\\' || *byte < 0x20);
+                    assert_eq!(plain_text_length(&text), expected, "{mark:#x} at {at} in {filler:#x}");
+                }
+            }
+        }
+        assert_eq!(plain_text_length(b"no end here"), None);
     }
 }

@@ -18,7 +18,8 @@ const LAST_YEAR_MS: i64 = 253_370_764_800_000;
 #[must_use]
 pub fn format_ms(ms: i64) -> String {
     if (0..LAST_YEAR_MS).contains(&ms) {
-        return format_canonical_ms(ms);
+        // Digits and what stands between them are ASCII.
+        return String::from_utf8_lossy(&format_canonical_ms(ms)).into_owned();
     }
     let timestamp = Timestamp::from_millisecond(ms).unwrap_or(if ms < 0 { Timestamp::MIN } else { Timestamp::MAX });
     format!("{timestamp:.3}")
@@ -39,12 +40,20 @@ pub fn parse_ms(text: &str) -> Result<i64, jiff::Error> {
 }
 
 /// `2019-11-24T00:00:02.123Z`. Years 1970 to 9998 only: this runs several times an event.
-fn format_canonical_ms(ms: i64) -> String {
+fn format_canonical_ms(ms: i64) -> [u8; 24] {
     let mut text = *b"0000-00-00T00:00:00.000Z";
     put_civil(&mut text, ms.div_euclid(1_000));
     put_digits(&mut text[20..23], ms.rem_euclid(1_000));
-    // Digits and what was there are ASCII.
-    String::from_utf8_lossy(&text).into_owned()
+    text
+}
+
+/// As [`format_ms`], at the end of `out`.
+pub(crate) fn push_ms(out: &mut Vec<u8>, ms: i64) {
+    if (0..LAST_YEAR_MS).contains(&ms) {
+        out.extend_from_slice(&format_canonical_ms(ms));
+    } else {
+        out.extend_from_slice(format_ms(ms).as_bytes());
+    }
 }
 
 /// `2019-11-24T00:00:02Z`, as jiff prints a whole second. `None` outside of the years 1970 to 9998.

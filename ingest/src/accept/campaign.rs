@@ -17,19 +17,25 @@ use super::value::{value_fields, value_of};
 const CAMPAIGN_NAMES: [&str; 3] = ["campaign", "campaignId", "campaign_id"];
 
 /// Fields of the event itself; all others become properties.
-const OWN_FIELDS: [&str; 11] = [
-    "type",
-    "messageId",
-    "timestamp",
-    "originalTimestamp",
-    "sentAt",
-    "userId",
-    "anonymousId",
-    "writeKey",
-    "properties",
-    "context",
-    "integrations",
-];
+fn is_own_field(name: &str) -> bool {
+    matches!(
+        name,
+        "type"
+            | "messageId"
+            | "timestamp"
+            | "originalTimestamp"
+            | "sentAt"
+            | "userId"
+            | "anonymousId"
+            | "writeKey"
+            | "properties"
+            | "context"
+            | "integrations"
+            | "campaign"
+            | "campaignId"
+            | "campaign_id"
+    )
+}
 
 pub(super) fn complete<'a>(mut event: Envelope<'a>, kind: Kind, members: &Members<'a>) -> Result<Envelope<'a>, Fault> {
     event.kind = kind;
@@ -44,7 +50,7 @@ pub(super) fn complete<'a>(mut event: Envelope<'a>, kind: Kind, members: &Member
     }
     let mut stated_outside: SmallVec<[(Cow<'a, str>, &'a RawValue); 8]> = SmallVec::new();
     for (name, value) in members.iter() {
-        if !OWN_FIELDS.contains(&name.as_ref()) && !CAMPAIGN_NAMES.contains(&name.as_ref()) {
+        if !is_own_field(name) {
             check_default(name, value)?;
             stated_outside.push((name.clone(), value));
         }

@@ -21,6 +21,9 @@ pub(super) fn instant(raw: &RawValue, field: &str) -> Result<i64, Fault> {
         let detail = "must be RFC 3339 text with an offset, or Unix time in seconds or milliseconds";
         Fault::new(Reason::InvalidTimestamp, field, detail)
     };
+    if let Some(ms) = whole_number(raw.get()) {
+        return Ok(ms);
+    }
     let text = string_of(raw, field)?;
     let text = text.as_deref().unwrap_or(raw.get());
     if let Ok(ms) = time::parse_ms(text) {
@@ -30,6 +33,15 @@ pub(super) fn instant(raw: &RawValue, field: &str) -> Result<i64, Fault> {
     let is_seconds = number.abs() < SECONDS_BELOW * 1_000_000;
     let ms = if is_seconds { number.div_euclid(1_000) } else { number.div_euclid(1_000_000) };
     i64::try_from(ms).map_err(|_| unreadable())
+}
+
+/// Unix time in digits alone, as most SDKs send it that send a number: at most 15 of them.
+fn whole_number(json: &str) -> Option<i64> {
+    if json.len() > 15 || !json.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: i64 = json.parse().ok()?;
+    Some(if i128::from(number) < SECONDS_BELOW { number * 1_000 } else { number })
 }
 
 /// The event's time, corrected and within range.

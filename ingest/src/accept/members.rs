@@ -39,10 +39,7 @@ impl<'a> Members<'a> {
 
     pub(super) fn check_names(&self) -> Result<(), Fault> {
         let mut names = Names::default();
-        for (name, _) in &self.0 {
-            names.insert(Cow::Borrowed(name))?;
-        }
-        Ok(())
+        self.0.iter().try_for_each(|(name, _)| names.insert(Cow::Borrowed(name)))
     }
 
     /// The value under `name`; `None` where it is absent or null.
@@ -79,8 +76,17 @@ impl<'de> Deserialize<'de> for Members<'de> {
 /// The names seen in one object: a name twice would mean one thing to one reader and another to the next.
 #[derive(Default)]
 pub(super) struct Names<'a> {
+    /// A bit for each name, of 64: a name whose bit is not there is new.
+    bits: u64,
     few: SmallVec<[Cow<'a, str>; FEW]>,
     many: HashSet<Cow<'a, str>>,
+}
+
+/// Names of one object mostly differ in length, first or last letter.
+fn bit_of(name: &str) -> u64 {
+    let letter = |byte: Option<&u8>| usize::from(*byte.unwrap_or(&0));
+    let (first, last) = (letter(name.as_bytes().first()), letter(name.as_bytes().last()));
+    1 << ((name.len() * 5 + first * 3 + last * 11) % 64)
 }
 
 impl<'a> Names<'a> {
@@ -88,8 +94,10 @@ impl<'a> Names<'a> {
         if name.contains('\0') {
             return Err(Fault::new(Reason::NulCharacter, shortened(&name), "a name contains the NUL character"));
         }
-        let known = self.few.contains(&name) || self.many.contains(&name);
-        if known {
+        let bit = bit_of(&name);
+        let may_be_known = self.bits & bit != 0;
+        self.bits |= bit;
+        if may_be_known && (self.few.contains(&name) || self.many.contains(&name)) {
             return Err(Fault::new(Reason::DuplicateName, shortened(&name), "the name is there twice"));
         }
         if self.few.len() < FEW {

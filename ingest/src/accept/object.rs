@@ -32,6 +32,11 @@ pub(super) fn stored_object<'a>(
     if !text.starts_with('{') {
         return Err(Fault::new(Reason::InvalidField, field, "must be an object"));
     }
+    if text == "{}" {
+        let of_name = |name: &&'static str| defaults.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
+        let text = if defaults.is_empty() { Cow::Borrowed("{}") } else { Cow::Owned(completed(text, defaults.iter())) };
+        return Ok(StoredObject { text, found: wanted.iter().map(of_name).collect() });
+    }
     let mut names: SmallVec<[Cow<'_, str>; 8]> = wanted.iter().map(|name| Cow::Borrowed(*name)).collect();
     let extra = defaults.iter().filter(|(name, _)| !wanted.contains(&name.as_ref()));
     names.extend(extra.map(|(name, _)| Cow::Borrowed(name.as_ref())));
@@ -47,7 +52,7 @@ pub(super) fn stored_object<'a>(
         }
     }
     found.truncate(wanted.len());
-    let text = if added.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(completed(text, &added)) };
+    let text = if added.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(completed(text, added.into_iter())) };
     Ok(StoredObject { text, found })
 }
 
@@ -56,21 +61,36 @@ pub(super) fn check_default(name: &str, value: &RawValue) -> Result<(), Fault> {
     check_value(value.get(), 2).map_err(|fault| fault.inside(name))
 }
 
-fn completed(object: &str, added: &[&(Cow<'_, str>, &RawValue)]) -> String {
+fn completed<'d, 'a: 'd>(
+    object: &str,
+    added: impl Iterator<Item = &'d (Cow<'a, str>, &'a RawValue)> + Clone,
+) -> String {
     let inner = object[1..object.len() - 1].trim();
-    let extra: usize = added.iter().map(|(name, value)| name.len() + value.get().len() + 8).sum();
-    let mut out = Vec::with_capacity(object.len() + extra);
-    out.push(b'{');
-    out.extend_from_slice(inner.as_bytes());
+    let extra: usize = added.clone().map(|(name, value)| name.len() + value.get().len() + 8).sum();
+    let mut out = String::with_capacity(object.len() + extra);
+    out.push('{');
+    out.push_str(inner);
     for (name, value) in added {
         if out.len() > 1 {
-            out.push(b',');
+            out.push(',');
         }
-        // Writing a string into memory cannot fail.
-        let _infallible = serde_json::to_writer(&mut out, name);
-        out.push(b':');
-        out.extend_from_slice(value.get().as_bytes());
+        push_name(&mut out, name);
+        out.push(':');
+        out.push_str(value.get());
     }
-    out.push(b'}');
-    String::from_utf8(out).unwrap_or_else(|_| object.to_owned())
+    out.push('}');
+    out
+}
+
+fn push_name(out: &mut String, name: &Cow<'_, str>) {
+    match name {
+        // It stood in the text as it is, without an escape.
+        Cow::Borrowed(name) => {
+            out.push('"');
+            out.push_str(name);
+            out.push('"');
+        }
+        // A string always has a JSON form.
+        Cow::Owned(name) => out.push_str(&serde_json::to_string(name).unwrap_or_default()),
+    }
 }

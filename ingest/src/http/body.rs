@@ -21,7 +21,14 @@ const MOST_LET_GO: usize = 4 * 1024 * 1024;
 /// A body in plain text; its place among the bytes in flight is free again when it is dropped.
 pub(super) struct PlainBody {
     pub(super) bytes: Vec<u8>,
-    _reserved: OwnedSemaphorePermit,
+    pub(super) reserved: Option<OwnedSemaphorePermit>,
+}
+
+impl PlainBody {
+    /// Of a request that needs none.
+    pub(super) fn none() -> Self {
+        Self { bytes: Vec::new(), reserved: None }
+    }
 }
 
 /// Why there is no body.
@@ -52,10 +59,10 @@ pub(super) async fn read_body(state: &IngestState, headers: &HeaderMap, body: Bo
     let wire = read_wire(body, cap, stated.unwrap_or(0)).await?;
     state.metrics().wire_bytes(wire.len());
     if applied.is_empty() {
-        return Ok(PlainBody { bytes: wire, _reserved: reserved });
+        return Ok(PlainBody { bytes: wire, reserved: Some(reserved) });
     }
     match decompress(&wire, &applied, cap) {
-        Ok(bytes) => Ok(PlainBody { bytes, _reserved: reserved }),
+        Ok(bytes) => Ok(PlainBody { bytes, reserved: Some(reserved) }),
         Err(DecompressError::TooLarge(beginning)) => Err(too_large(cap, " after decompression", beginning)),
         Err(DecompressError::Corrupt(detail)) => {
             let detail = format!("the body is not what its Content-Encoding says: {detail}");

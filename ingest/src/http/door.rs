@@ -48,6 +48,22 @@ impl Door {
         })
     }
 
+    /// All labels there are.
+    pub(super) const LABELS: [&str; 12] = [
+        "track",
+        "identify",
+        "page",
+        "screen",
+        "group",
+        "alias",
+        "batch",
+        "import",
+        "campaign",
+        "integration",
+        "webhook",
+        "pixel",
+    ];
+
     /// The label in metrics and the operation's name: few, whatever clients send.
     pub(super) fn label(&self) -> &'static str {
         match self {

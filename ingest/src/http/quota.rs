@@ -1,6 +1,7 @@
 //! Quotas by write key: events per second with a burst (GCRA), and the headers that tell of them
 //! (draft-ietf-httpapi-ratelimit-headers).
 
+use std::fmt::Write as _;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -89,8 +90,10 @@ impl KeyQuota {
             Verdict::Granted { remaining } | Verdict::Never { remaining, .. } => (remaining, self.window),
             Verdict::Later { wait } => (0, whole_seconds(wait)),
         };
-        let state = HeaderValue::try_from(format!("\"events\";r={remaining};t={reset}")).ok();
-        for (name, value) in [(RATELIMIT_POLICY, self.policy.clone()), (RATELIMIT, state)] {
+        let mut state = String::with_capacity(48);
+        // Writing into memory cannot fail.
+        let _infallible = write!(state, "\"events\";r={remaining};t={reset}");
+        for (name, value) in [(RATELIMIT_POLICY, self.policy.clone()), (RATELIMIT, HeaderValue::try_from(state).ok())] {
             if let Some(value) = value {
                 headers.insert(name, value);
             }

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderName, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
@@ -247,12 +247,10 @@ async fn wrong_method(State(state): State<IngestState>, method: Method, request:
 
 fn with_id(state: &IngestState, request: &Request, problem: Problem) -> Response {
     let id = request_id(state, request.headers());
-    let value = HeaderValue::from_str(&id);
     state.metrics().request("none", StatusCode::from_u16(problem.status).unwrap_or_default(), Duration::ZERO);
-    let mut response = Problem { request_id: id, ..problem }.into_response();
-    if let Ok(value) = value {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
+    let request_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
+    let mut response = Problem { request_id, ..problem }.into_response();
+    response.headers_mut().insert(REQUEST_ID, id);
     response
 }
 

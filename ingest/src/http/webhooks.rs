@@ -2,15 +2,12 @@
 
 use std::collections::HashMap;
 
-use axum::body::Body as HttpBody;
 use axum::http::HeaderMap;
 use neonhub_schemas::ids::is_workspace_name;
 
-use super::answer::Accepted;
-use super::body::{BodyError, read_body};
-use super::intake::Intake;
+use super::body::BodyError;
+use super::judgement::{Judge, Judgement};
 use super::keys::KnownKey;
-use super::problem::Problem;
 use super::state::{Clock, ConfigError};
 use super::webhook_signature::{SignedHead, SigningSecret};
 use crate::accept::{Body, Refusal, Route};
@@ -69,44 +66,38 @@ impl WebhookRing {
     }
 }
 
-/// Takes in one webhook. The signature is over the body as it is without `Content-Encoding`.
-pub(super) async fn take_in(
-    intake: &Intake<'_>,
+/// The signature is over the body as it is without `Content-Encoding`.
+pub(super) fn judge(
+    judge: &mut Judge<'_>,
     platform: &str,
     headers: &HeaderMap,
-    body: HttpBody,
-    quota_headers: &mut HeaderMap,
-) -> Result<Accepted, Problem> {
-    let plain = match read_body(intake.state, headers, body).await {
-        Ok(plain) => plain,
-        Err(BodyError::Problem(problem)) => return Err(*problem),
-        Err(BodyError::Refused { refusal, beginning }) => {
-            return Err(intake.refuse_stranger(&refusal, &beginning).await);
-        }
+    body: Result<&[u8], BodyError>,
+) -> Judgement {
+    let bytes = match body {
+        Ok(bytes) => bytes,
+        Err(BodyError::Problem(problem)) => return (*problem).into(),
+        Err(BodyError::Refused { refusal, beginning }) => return judge.refuse_stranger(&refusal, &beginning),
     };
-    let bytes = plain.bytes.as_slice();
-    intake.state.metrics().plain_bytes(bytes.len());
-    let (head, key) = match verified(intake, platform, headers, bytes) {
+    judge.state.metrics().plain_bytes(bytes.len());
+    let (head, key) = match verified(judge, platform, headers, bytes) {
         Ok(verified) => verified,
-        Err(refusal) => return Err(intake.refuse_stranger(&refusal, bytes).await),
+        Err(refusal) => return judge.refuse_stranger(&refusal, bytes),
     };
     let route = Route::Webhook { platform, message_id: head.id, sent_at_ms: head.sent_at_ms() };
-    let parsed = match Body::parse(route, bytes) {
-        Ok(parsed) => parsed,
-        Err(refusal) => return Err(intake.refuse(Some(key), &refusal, bytes).await),
-    };
-    intake.take_quota(key, parsed.event_count(), quota_headers).map_err(|problem| *problem)?;
-    intake.accept(route, &parsed, key, bytes).await
+    match Body::parse(route, bytes) {
+        Ok(parsed) => judge.accept(route, &parsed, key, bytes),
+        Err(refusal) => judge.refuse(Some(key), &refusal, bytes),
+    }
 }
 
-fn verified<'a>(
-    intake: &Intake<'a>,
+fn verified<'h, 'k>(
+    judge: &Judge<'k>,
     platform: &str,
-    headers: &'a HeaderMap,
+    headers: &'h HeaderMap,
     body: &[u8],
-) -> Result<(SignedHead<'a>, &'a KnownKey), Refusal> {
+) -> Result<(SignedHead<'h>, &'k KnownKey), Refusal> {
     let head = SignedHead::read(headers)?;
-    head.check_time(intake.received_at_ms)?;
-    let key = intake.state.webhooks().find(platform, &head, body).ok_or_else(SignedHead::unknown_signer)?;
+    head.check_time(judge.received_at_ms)?;
+    let key = judge.state.webhooks().find(platform, &head, body).ok_or_else(SignedHead::unknown_signer)?;
     Ok((head, key))
 }

@@ -4,7 +4,10 @@
 //! up on a record before that deadline, so that nothing is delivered after its failure was reported, as far as a client
 //! can know. A full queue is an immediate answer, never a wait.
 //!
-//! One thread hands over what the requests of a moment have brought, and gives out the reports (`outbox`).
+//! One thread hands over what the requests of a moment have brought, and gives out the reports (`outbox`). It hands over the
+//! next bunch when the last one is on the log, or is late: bunches grow with the time that a round trip takes, and few
+//! requests are under way. (librdkafka's thread turns without a pause while it has records and the five requests that an
+//! idempotent producer may have under way are; each request is of one partition.)
 
 mod delivery;
 mod outbox;
@@ -13,7 +16,7 @@ mod settings;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use neonhub_schemas::topics::TOPICS;
 use neonhub_schemas::{NewRecord, Topic};
@@ -30,6 +33,9 @@ pub use settings::{KafkaSettings, SettingsError};
 
 /// How long the outbox's thread waits for a request before it looks at the producer all the same.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
+
+/// Between two looks at the reports: a small part of what a round trip takes.
+const REPORTS_PAUSE: Duration = Duration::from_micros(500);
 
 /// The sink. Its threads (outbox, probe) end when it is dropped.
 pub struct KafkaSink {
@@ -140,29 +146,42 @@ impl Drop for KafkaSink {
 }
 
 impl Shared {
-    /// The thread: hands over what has gathered, then gives out reports for as long as more may gather.
+    /// The thread: hands over what has gathered, then gives out reports while more may gather.
     fn hand_over(&self) {
         let mut appends = Vec::new();
+        let mut handed_over = 0;
         loop {
             // Whoever comes first when nothing is under way is not made to wait for others.
-            let is_idle = self.outstanding.count() == 0;
+            let is_idle = self.outstanding.reported_so_far() == handed_over;
             let is_open = self.outbox.take(&mut appends, if is_idle { IDLE_WAIT } else { Duration::ZERO });
             if !is_open {
                 return;
             }
             let producer = self.producer();
             for append in appends.drain(..) {
+                handed_over += append.records.len() as u64;
                 match &producer {
                     Ok(producer) => self.enqueue_all(producer, append),
                     Err(error) => append.delivery.abandon(append.records.len(), error.clone()),
                 }
             }
+            self.await_reports(handed_over);
+        }
+    }
+
+    /// Gives out reports until all that was handed over is reported, and at most for [`KafkaSettings::longest_round`], so that
+    /// one broker that is slow or away does not hold the partitions of the others back.
+    fn await_reports(&self, handed_over: u64) {
+        let deadline = Instant::now() + self.settings.longest_round;
+        let mut pause = self.settings.linger;
+        loop {
             self.give_out_reports();
-            if self.outstanding.count() > 0 {
-                // Not by polling for so long: rdkafka spins through the last millisecond of a deadline.
-                std::thread::sleep(self.settings.linger);
-                self.give_out_reports();
+            if self.outstanding.reported_so_far() == handed_over || Instant::now() >= deadline {
+                return;
             }
+            // Not by polling for so long: rdkafka spins through the last millisecond of a deadline.
+            std::thread::sleep(pause);
+            pause = REPORTS_PAUSE;
         }
     }
 

@@ -228,7 +228,7 @@ mod tests {
     fn reopened(log: (u64, u64), committed: Option<u64>, now_ms: i64, wanted: TopicPartition) -> Option<u64> {
         let mut disk = MemoryStates::default();
         let marker = Marker::before_commit(&mut Log(0, 10), &[Restore::Whole(PLACE)], 5, SAVED_AT_MS).unwrap();
-        let mut store = disk.open("stage", PLACE).unwrap();
+        let store = disk.open("stage", PLACE).unwrap();
         store.write(vec![(MARKER_KEY.to_vec(), Some(serde_json::to_vec(&marker).unwrap()))]).unwrap();
         store.write(vec![(b"a".to_vec(), Some(b"1".to_vec()))]).unwrap();
         let committed = committed.map(|offset| CommittedOffset { offset, metadata: String::new() });
@@ -270,9 +270,9 @@ mod tests {
     fn only_who_opened_a_store_last_may_write() {
         let mut disk = MemoryStates::default();
         let mut former = disk.open("stage", PLACE).unwrap();
-        let mut other = disk.open("stage", OTHER).unwrap();
+        let other = disk.open("stage", OTHER).unwrap();
         for _ in 0..2 {
-            let mut latest = disk.open("stage", PLACE).unwrap();
+            let latest = disk.open("stage", PLACE).unwrap();
             assert!(matches!(former.write(Vec::new()), Err(EngineError::Fenced(_))));
             assert!(latest.write(Vec::new()).is_ok() && other.write(Vec::new()).is_ok());
             former = latest;

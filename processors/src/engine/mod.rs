@@ -17,7 +17,7 @@ pub use local_state::{LocalState, Marker};
 pub use memory_states::MemoryStates;
 pub use outputs::Outputs;
 pub use ports::{
-    Change, CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent, StateStore, StateStores,
+    Change, CommitUnit, Committer, EngineError, LogReader, Part, Ports, Source, SourceEvent, StateStore, StateStores,
 };
 pub use stage::{Restore, Stage};
 pub use telemetry::EngineMetrics;

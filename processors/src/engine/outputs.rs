@@ -33,9 +33,8 @@ impl Outputs {
     /// Sets a record aside that cannot be processed; its partition goes on.
     pub fn reject(&mut self, record: &Record, stage: &str, reason: &str, detail: impl std::fmt::Display) {
         self.dead_letters += 1;
-        let workspace = record.headers.get(neonhub_schemas::codec::header::WORKSPACE);
         let letter = DeadLetter {
-            workspace: workspace.map_or_else(String::new, |bytes| String::from_utf8_lossy(bytes).into_owned()),
+            workspace: String::from_utf8_lossy(workspace_of(&record.key)).into_owned(),
             reason: reason.to_owned(),
             detail: detail.to_string(),
             stage: stage.to_owned(),
@@ -46,4 +45,9 @@ impl Outputs {
         let letter = letter.with_original(record.value.as_deref().unwrap_or_default());
         self.records.push(letter.to_record());
     }
+}
+
+/// The first part of a key like `workspace|actor`.
+fn workspace_of(key: &[u8]) -> &[u8] {
+    key.iter().position(|byte| *byte == b'|').map_or(&[], |end| &key[..end])
 }

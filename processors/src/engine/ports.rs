@@ -31,6 +31,14 @@ pub enum EngineError {
     Fatal(String),
 }
 
+/// How much of its records a source hands over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What stages work on. A Kafka client allocates each header that it is asked for.
+    KeyAndValue,
+    Whole,
+}
+
 /// Records of the partitions that a group gave us.
 pub trait Source: Send {
     /// Waits for something at most this long.

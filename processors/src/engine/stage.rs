@@ -56,6 +56,7 @@ pub trait Stage: Send {
     /// The local state cannot be read or written.
     fn restore(&self, task: &mut Self::Task, record: &Record) -> Result<(), EngineError>;
 
+    /// The record comes without its headers: all that counts is in key and value.
     fn process(&self, task: &mut Self::Task, record: &Record, now_ms: i64, out: &mut Outputs);
 
     /// The partition has delivered everything it had.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use neonhub_schemas::codec::header;
+use neonhub_schemas::codec::{HEARTBEAT_KEY, header};
 use neonhub_schemas::control::{Activation, Heartbeat};
 use neonhub_schemas::event::{Envelope, Source};
 use neonhub_schemas::metric::{DefinitionText, Program};
@@ -246,7 +246,7 @@ impl Stage for MetricsPartial {
         self.activate(task, record.offset, now_ms, out);
         task.next_offset = record.offset + 1;
         let Some(value) = &record.value else { return };
-        if record.headers.get(header::TYPE).is_some() {
+        if record.key == HEARTBEAT_KEY {
             match serde_json::from_slice::<Heartbeat>(value) {
                 Ok(heartbeat) => task.idle = heartbeat.idle,
                 Err(error) => out.reject(record, self.name(), "undecodable", error),

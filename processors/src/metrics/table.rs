@@ -6,10 +6,10 @@
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 use neonhub_schemas::event::Source;
 use neonhub_schemas::metric::MetricKey;
 use neonhub_schemas::window::{Aggregate, Grain};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub use super::keys::KeyId;
 use super::keys::Keys;
@@ -145,7 +145,9 @@ impl WindowTable {
         self.keys.source(id)
     }
 
-    fn slot_of(&self, id: WindowId) -> Option<u32> {
+    /// The number of a window's slot, another's as soon as this one is removed.
+    #[must_use]
+    pub fn slot_of(&self, id: WindowId) -> Option<u32> {
         let is_it = |slot: &u32| self.slot(*slot).is_some_and(|window| window.id() == id);
         self.index.find(self.hasher.hash_one(id), is_it).copied()
     }
@@ -158,6 +160,12 @@ impl WindowTable {
     fn slot_mut(&mut self, slot: u32) -> Option<&mut LiveWindow> {
         let slot = slot as usize;
         self.chunks.get_mut(slot / CHUNK)?.get_mut(slot % CHUNK)
+    }
+
+    /// The window in a slot.
+    #[must_use]
+    pub fn in_slot(&self, slot: u32) -> Option<(WindowId, &LiveWindow)> {
+        self.slot(slot).filter(|window| window.key != NOBODY).map(|window| (window.id(), window))
     }
 
     #[must_use]

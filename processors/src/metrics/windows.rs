@@ -37,8 +37,9 @@ pub struct Windows {
     local: Option<LocalState>,
     /// Bytes of windows and keys in memory, if the local state can take the rest.
     budget: usize,
-    /// Windows in memory that wait for the watermark, by source and end. Some may have gone since.
-    waiting: BTreeMap<(Source, i64), Vec<WindowId>>,
+    /// Slots of windows in memory that wait for the watermark, by source and end. Some may have gone since, and others may
+    /// have come in their slots.
+    waiting: BTreeMap<(Source, i64), Vec<u32>>,
     /// By metric, grain and start. What is not here has no windows in memory.
     cardinality: HashMap<(u64, Grain, i64), Cardinality>,
     /// In the local state, but over; until the next save.
@@ -170,14 +171,7 @@ impl Windows {
     }
 
     /// Puts a window into memory that is not there.
-    pub fn put(
-        &mut self,
-        key: &MetricKey,
-        source: Source,
-        grain: Grain,
-        start_s: i64,
-        window: LiveWindow,
-    ) -> WindowId {
+    pub fn put(&mut self, key: &MetricKey, source: Source, grain: Grain, start_s: i64, window: LiveWindow) -> WindowId {
         let id = WindowId { key: self.table.intern(key, source), grain, start_s };
         self.table.insert(id, window);
         if !key.dimensions.is_empty() {
@@ -188,10 +182,21 @@ impl Windows {
     }
 
     fn wait(&mut self, id: WindowId, source: Source) {
-        if let Some(window) = self.table.get(id).filter(|window| !window.is_final) {
+        let Some(slot) = self.table.slot_of(id) else { return };
+        let window = self.table.in_slot(slot).filter(|(_, window)| !window.is_final);
+        if let Some((_, window)) = window {
             let end_s = id.start_s + i64::from(window.length_s);
-            self.waiting.entry((source, end_s)).or_default().push(id);
+            self.waiting.entry((source, end_s)).or_default().push(slot);
         }
+    }
+
+    /// The window in a slot, if it waits there for the watermark to pass this end.
+    fn that_waits(&self, slot: u32, (source, end_s): (Source, i64)) -> Option<WindowId> {
+        let (id, window) = self.table.in_slot(slot)?;
+        let waits = !window.is_final
+            && id.start_s + i64::from(window.length_s) == end_s
+            && self.table.source(id.key) == Some(source);
+        waits.then_some(id)
     }
 
     /// The window is not any more what the local state has.
@@ -213,7 +218,8 @@ impl Windows {
             waiting.range((source, i64::MIN)..=(source, watermark_s)).next().map(|(place, _)| *place)
         };
         while let Some(place) = first(&self.waiting) {
-            over.extend(self.waiting.remove(&place).into_iter().flatten());
+            let slots = self.waiting.remove(&place).unwrap_or_default();
+            over.extend(slots.into_iter().filter_map(|slot| self.that_waits(slot, place)));
         }
         let more = self.bring_back_open(source, watermark_s, &mut over)?;
         over.retain(|id| {
@@ -417,10 +423,13 @@ impl Windows {
                 });
             }
         }
-        self.waiting.retain(|_, ids| {
-            ids.retain(|id| self.table.get(*id).is_some());
-            !ids.is_empty()
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.retain(|place, slots| {
+            slots.retain(|slot| self.that_waits(*slot, *place).is_some());
+            slots.shrink_to_fit();
+            !slots.is_empty()
         });
+        self.waiting = waiting;
     }
 
     #[must_use]
@@ -436,9 +445,9 @@ impl Windows {
     /// Bytes in memory.
     #[must_use]
     pub fn heap_size(&self) -> usize {
-        // A place in a list of those that wait, and its share of what is to be removed.
+        // A place in a list of those that wait (which is between half and all full), and what is to be removed.
         self.table.heap_size()
-            + self.table.len() * size_of::<WindowId>()
+            + self.table.len() * size_of::<u32>() * 3 / 2
             + self.cardinality.len() * 48
             + self.removed.len() * 96
     }

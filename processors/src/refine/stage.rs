@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use neonhub_schemas::codec::header;
+use neonhub_schemas::codec::{HEARTBEAT_KEY, header};
 use neonhub_schemas::control::{Heartbeat, IdentityLink};
 use neonhub_schemas::event::{Envelope, Source};
 use neonhub_schemas::record::{CommittedOffset, Headers, NewRecord, Record, TopicPartition};
@@ -179,12 +179,13 @@ impl Stage for Refine {
         if let Some(context) = context {
             event.context = Cow::Owned(context);
         }
+        let value = Bytes::from(event.encode());
         out.records.push(NewRecord {
             topic: task.source.events_topic(),
             partition: Some(task.partition),
             key: record.key.clone(),
-            value: Some(Bytes::from(event.encode())),
-            headers: event.headers(),
+            headers: event.headers(&value),
+            value: Some(value),
             timestamp_ms: record.timestamp_ms,
         });
     }
@@ -224,7 +225,7 @@ fn heartbeat(task: &RefineTask, now_ms: i64) -> NewRecord {
     NewRecord {
         topic: task.source.events_topic(),
         partition: Some(task.partition),
-        key: Bytes::from_static(b"heartbeat"),
+        key: Bytes::from_static(HEARTBEAT_KEY),
         value: Some(Bytes::from(serde_json::to_vec(&Heartbeat { idle: true }).unwrap_or_default())),
         headers: Headers::new().with(header::TYPE, Bytes::from_static(b"heartbeat")),
         // Not before the newest event: times within a partition do not go back.

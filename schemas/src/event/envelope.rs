@@ -113,7 +113,8 @@ impl<'a> Envelope<'a> {
     /// The record's key, `workspace|actor`: all events of an actor stay in order in one partition.
     #[must_use]
     pub fn key(&self) -> Bytes {
-        Bytes::from(format!("{}|{}", self.workspace, self.actor()))
+        let (workspace, actor) = (self.workspace.as_bytes(), self.actor().as_bytes());
+        Bytes::from([workspace, b"|", actor].concat())
     }
 
     /// # Errors
@@ -154,10 +155,11 @@ impl<'a> Envelope<'a> {
     /// The JSON value of the record. Raw parts are copied as they are.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256 + self.properties.len() + self.context.len());
-        out.extend_from_slice(b"{\"schema\":1");
-        push_text(&mut out, "workspace", Some(&self.workspace));
-        push_text(&mut out, "message_id", Some(&self.message_id));
+        let mut out = Vec::with_capacity(384 + self.properties.len() + self.context.len());
+        out.extend_from_slice(BEFORE_WORKSPACE);
+        push_rest_of_text(&mut out, &self.workspace);
+        out.extend_from_slice(BEFORE_MESSAGE_ID);
+        push_rest_of_text(&mut out, &self.message_id);
         push_text(&mut out, "source", Some(self.source().as_str()));
         push_text(&mut out, "kind", Some(self.kind.as_str()));
         push_text(&mut out, "name", Some(&self.name));
@@ -169,8 +171,8 @@ impl<'a> Envelope<'a> {
         push_text(&mut out, "campaign", self.campaign.as_deref());
         push_text(&mut out, "platform", self.platform.as_deref());
         push_text(&mut out, "value", self.value.map(|value| value.to_string()).as_deref());
-        push_text(&mut out, "timestamp", Some(&time::format_ms(self.timestamp_ms)));
-        push_text(&mut out, "received_at", Some(&time::format_ms(self.received_at_ms)));
+        push_time(&mut out, "timestamp", self.timestamp_ms);
+        push_time(&mut out, "received_at", self.received_at_ms);
         out.extend_from_slice(b",\"properties\":");
         out.extend_from_slice(self.properties.as_bytes());
         out.extend_from_slice(b",\"context\":");
@@ -179,12 +181,15 @@ impl<'a> Envelope<'a> {
         out
     }
 
+    /// The headers of the record whose value is what [`Self::encode`] made of this event; they share its bytes.
     #[must_use]
-    pub fn headers(&self) -> Headers {
+    pub fn headers(&self, value: &Bytes) -> Headers {
+        let workspace_at = BEFORE_WORKSPACE.len();
+        let message_id_at = workspace_at + self.workspace.len() + 1 + BEFORE_MESSAGE_ID.len();
         let headers = Headers::new()
             .with(header::SCHEMA, Bytes::from_static(b"1"))
-            .with(header::WORKSPACE, Bytes::copy_from_slice(self.workspace.as_bytes()))
-            .with(header::MESSAGE_ID, Bytes::copy_from_slice(self.message_id.as_bytes()));
+            .with(header::WORKSPACE, shared(value, workspace_at, &self.workspace))
+            .with(header::MESSAGE_ID, shared(value, message_id_at, &self.message_id));
         match &self.session_id {
             Some(session) => headers.with(header::SESSION, format!("{session}@{}", self.timestamp_ms)),
             None => headers,
@@ -194,24 +199,62 @@ impl<'a> Envelope<'a> {
     /// The record for `raw.*`: the key chooses the partition.
     #[must_use]
     pub fn to_raw_record(&self) -> NewRecord {
+        let value = Bytes::from(self.encode());
         NewRecord {
             topic: self.source().raw_topic(),
             partition: None,
             key: self.key(),
-            value: Some(Bytes::from(self.encode())),
-            headers: self.headers(),
+            headers: self.headers(&value),
+            value: Some(value),
             timestamp_ms: self.received_at_ms,
         }
     }
 }
 
-fn push_text(out: &mut Vec<u8>, name: &str, value: Option<&str>) {
-    let Some(value) = value else { return };
+/// How every value begins.
+const BEFORE_WORKSPACE: &[u8] = b"{\"schema\":1,\"workspace\":\"";
+const BEFORE_MESSAGE_ID: &[u8] = b",\"message_id\":\"";
+
+/// A part of the value where it stands there as it is, without escapes; else a copy.
+fn shared(value: &Bytes, at: usize, text: &str) -> Bytes {
+    let place = at..at + text.len();
+    if value.get(place.clone()) == Some(text.as_bytes()) {
+        value.slice(place)
+    } else {
+        Bytes::copy_from_slice(text.as_bytes())
+    }
+}
+
+fn push_name(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
+    out.extend_from_slice(b"\":\"");
+}
+
+fn push_text(out: &mut Vec<u8>, name: &str, value: Option<&str>) {
+    let Some(value) = value else { return };
+    push_name(out, name);
+    push_rest_of_text(out, value);
+}
+
+fn push_time(out: &mut Vec<u8>, name: &str, ms: i64) {
+    push_name(out, name);
+    time::push_ms(out, ms);
+    out.push(b'"');
+}
+
+/// What follows the opening quote.
+fn push_rest_of_text(out: &mut Vec<u8>, text: &str) {
+    let is_escaped = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    // All bytes are looked at, with no way out: the compiler takes many at once.
+    if !text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return;
+    }
+    out.pop();
     // Writing a string into memory cannot fail.
-    let _infallible = serde_json::to_writer(out, value);
+    let _infallible = serde_json::to_writer(out, text);
 }
 
 #[cfg(test)]
@@ -260,6 +303,22 @@ mod tests {
                 }
             }
             assert!(read > 500, "{read}");
+        }
+    }
+
+    #[test]
+    fn headers_say_what_the_value_says_also_where_it_is_escaped() {
+        let golden = include_str!("../../golden/envelope-v1-track.json");
+        for (workspace, message_id) in
+            [("acme", "m-1"), ("a\"b", "m-1"), ("acme", "\\m\n"), ("\u{1}", "\u{7f}é"), ("", "")]
+        {
+            let mut event = Envelope::decode(golden.as_bytes()).unwrap();
+            (event.workspace, event.message_id) = (workspace.into(), message_id.into());
+            let record = event.to_raw_record();
+            assert_eq!(record.headers.get(header::WORKSPACE).unwrap(), workspace);
+            assert_eq!(record.headers.get(header::MESSAGE_ID).unwrap(), message_id);
+            let value = record.value.unwrap();
+            assert_eq!(Envelope::decode(&value).unwrap(), event);
         }
     }
 

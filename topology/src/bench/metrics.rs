@@ -121,14 +121,14 @@ fn work(scratch: &Scratch, load: Load, workers: usize) -> anyhow::Result<()> {
         for (number, taken) in taken.iter().enumerate() {
             let slot = number.to_string();
             let of_merge = slot.clone();
-            threads.push(scope.spawn(move || {
+            threads.push(named("metrics.merge").spawn_scoped(scope, move || {
                 let config = MergeConfig { partitions: scratch.partitions, ..MergeConfig::default() };
                 let merge = || MetricsMerge::new(config.clone()).map_err(anyhow::Error::from);
                 scratch.run_stage(merge, "metrics-merge", &of_merge, |_, idle| {
                     at_partial.load(Ordering::Relaxed) == 0 && idle > quiet
                 })
-            }));
-            threads.push(scope.spawn(move || {
+            })?);
+            threads.push(named("metrics.partial").spawn_scoped(scope, move || {
                 let config = PartialConfig {
                     partials_partitions: scratch.partitions,
                     has_built_in_metrics: load.builtin,
@@ -142,13 +142,18 @@ fn work(scratch: &Scratch, load: Load, workers: usize) -> anyhow::Result<()> {
                 });
                 at_partial.fetch_sub(1, Ordering::Relaxed);
                 counted
-            }));
+            })?);
         }
         for thread in threads {
             thread.join().map_err(|_| anyhow::anyhow!("a stage panicked"))??;
         }
         Ok(())
     })
+}
+
+/// A thread that profilers call by its stage.
+fn named(stage: &str) -> std::thread::Builder {
+    std::thread::Builder::new().name(stage.to_owned())
 }
 
 fn is_right(scratch: &Scratch, load: Load) -> anyhow::Result<bool> {

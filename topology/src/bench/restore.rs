@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use neonhub_processors::engine::kafka::KafkaReader;
-use neonhub_processors::engine::{EngineMetrics, LogReader, Stage as _, Worker, WorkerConfig};
+use neonhub_processors::engine::{EngineMetrics, LogReader, Part, Stage as _, Worker, WorkerConfig};
 use neonhub_processors::metrics::{MergeConfig, MetricsMerge};
 use neonhub_schemas::micros::Micros;
 use neonhub_schemas::record::{NewRecord, TopicPartition};
@@ -116,7 +116,7 @@ async fn on_embedded_log(
     drop(up);
     let limit = tokio::task::spawn_blocking(move || {
         let log = Log::open(&log_folder, options)?;
-        let mut ports = embedded::engine::ports(&log, "bench", "0", &[]);
+        let mut ports = embedded::engine::ports(&log, "bench", "0", &[], Part::Whole);
         read_all(ports.reader.as_mut(), &places(partitions))
     })
     .await??;
@@ -127,7 +127,7 @@ async fn on_embedded_log(
 fn fill(log: &Log, partials: &[NewRecord], partitions: u32) -> anyhow::Result<()> {
     let at_once = MergeConfig { cadence: [Duration::ZERO; 6], ..MergeConfig::default() };
     let merge = MetricsMerge::new(MergeConfig { partitions, max_keys: u32::MAX, ..at_once })?;
-    let ports = embedded::engine::ports(log, "metrics-merge", "0-0", &merge.inputs());
+    let ports = embedded::engine::ports(log, "metrics-merge", "0-0", &merge.inputs(), Part::KeyAndValue);
     let metrics = EngineMetrics::register(&Registry::new())?;
     let mut worker = Worker::new(merge, ports, clock::wall(), WorkerConfig::default(), metrics)?;
     let (mut appended, mut taken) = (0, 0);

@@ -10,7 +10,7 @@ use neonhub_api::feed::kafka::KafkaFeed;
 use neonhub_ingest::sink::EventSink;
 use neonhub_ingest::sink::kafka::{KafkaSettings, KafkaSink};
 use neonhub_processors::engine::kafka::{self, KafkaConfig, Scope};
-use neonhub_processors::engine::{EngineError, Ports};
+use neonhub_processors::engine::{EngineError, Part, Ports};
 use neonhub_schemas::topics::Topic;
 
 use crate::embedded;
@@ -58,7 +58,7 @@ impl Backbone {
     /// Kafka is away or refuses.
     pub fn engine_ports(&self, scope: Scope<'_>, slot: &str) -> Result<Ports, EngineError> {
         match self {
-            Self::Embedded(log) => Ok(embedded::engine::ports(log, scope.group, slot, scope.inputs)),
+            Self::Embedded(log) => Ok(embedded::engine::ports(log, scope.group, slot, scope.inputs, Part::KeyAndValue)),
             Self::Kafka { engine, .. } => kafka::transactional(engine, scope, slot),
         }
     }
@@ -69,7 +69,7 @@ impl Backbone {
     /// Kafka is away or refuses.
     pub fn landing_ports(&self, group: &str, slot: &str, topics: &[Topic]) -> Result<Ports, EngineError> {
         match self {
-            Self::Embedded(log) => Ok(embedded::engine::ports(log, group, slot, topics)),
+            Self::Embedded(log) => Ok(embedded::engine::ports(log, group, slot, topics, Part::Whole)),
             Self::Kafka { engine, .. } => kafka::offsets_only(engine, group, slot, topics),
         }
     }

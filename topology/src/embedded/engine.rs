@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use neonhub_processors::engine::{CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent};
-use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
+use neonhub_processors::engine::{CommitUnit, Committer, EngineError, LogReader, Part, Ports, Source, SourceEvent};
+use neonhub_schemas::record::{CommittedOffset, Headers, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
 
 use super::log::{self, Log, LogError, Membership};
@@ -17,13 +17,14 @@ const POLL_BYTES: usize = 16 * 1024 * 1024;
 
 /// Source, committer and reader of one worker. `slot` names it within its group.
 #[must_use]
-pub fn ports(log: &Log, group: &str, slot: &str, topics: &[Topic]) -> Ports {
+pub fn ports(log: &Log, group: &str, slot: &str, topics: &[Topic], part: Part) -> Ports {
     let membership = Arc::new(log.join(group, slot, topics));
     // No generation is this one: nothing can be committed before the first assignment.
     let generation = Arc::new(AtomicU64::new(u64::MAX));
     Ports {
         source: Box::new(LogSource {
             log: log.clone(),
+            part,
             membership: Arc::clone(&membership),
             generation: Arc::clone(&generation),
             assigned: BTreeSet::new(),
@@ -50,6 +51,7 @@ fn classify(error: LogError) -> EngineError {
 
 struct LogSource {
     log: Log,
+    part: Part,
     membership: Arc<Membership>,
     generation: Arc<AtomicU64>,
     assigned: BTreeSet<TopicPartition>,
@@ -121,6 +123,9 @@ impl LogSource {
             }
         }
         self.turn = self.turn.wrapping_add(1);
+        if self.part == Part::KeyAndValue {
+            records.iter_mut().for_each(|record| record.headers = Headers::new());
+        }
         Ok(records)
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::embedded::engine::ports;
 use crate::embedded::log::{CommitMode, Log, LogOptions, MemoryStore};
-use neonhub_processors::engine::{Clock, EngineError, EngineMetrics, MemoryStates, Worker};
+use neonhub_processors::engine::{Clock, EngineError, EngineMetrics, MemoryStates, Part, Worker};
 use neonhub_processors::landing::{LANDED_TOPICS, Landing, LandingConfig};
 use neonhub_processors::metrics::{MergeConfig, MetricsMerge, MetricsPartial, PartialConfig};
 use neonhub_processors::refine::{Refine, RefineConfig};
@@ -360,13 +360,13 @@ impl World {
 
     fn start(&mut self, index: usize) -> Result<Running, EngineError> {
         let Slot { role, name, .. } = &self.slots[index];
-        let topics: Vec<Topic> = match role {
-            Role::Refine => Source::ALL.map(Source::raw_topic).to_vec(),
-            Role::Partial => Source::ALL.map(Source::events_topic).to_vec(),
-            Role::Merge => vec![Topic::MetricsPartials],
-            Role::Landing => LANDED_TOPICS.to_vec(),
+        let (topics, part) = match role {
+            Role::Refine => (Source::ALL.map(Source::raw_topic).to_vec(), Part::KeyAndValue),
+            Role::Partial => (Source::ALL.map(Source::events_topic).to_vec(), Part::KeyAndValue),
+            Role::Merge => (vec![Topic::MetricsPartials], Part::KeyAndValue),
+            Role::Landing => (LANDED_TOPICS.to_vec(), Part::Whole),
         };
-        let mut ports = ports(&self.log, role.group(), name, &topics);
+        let mut ports = ports(&self.log, role.group(), name, &topics, part);
         if self.settings.memory_per_partition.is_some() {
             ports.states = Some(Box::new(self.disks.entry(name.clone()).or_default().clone()));
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use neonhub_processors::engine::{CommitUnit, Source, SourceEvent};
+use neonhub_processors::engine::{CommitUnit, Part, Source, SourceEvent};
 use neonhub_schemas::record::{CommittedOffset, TopicPartition};
 use neonhub_schemas::topics::Topic;
 use neonhub_topology::embedded::engine::ports;
@@ -24,10 +24,10 @@ fn a_generation_slept_through_takes_every_partition_away_and_gives_it_back() {
     let log = Log::over(Arc::new(MemoryStore::new()), options, CommitMode::Inline).unwrap();
     let topics = [Topic::RawBehavior];
     let places = [0, 1].map(|partition| TopicPartition { topic: Topic::RawBehavior, partition });
-    let mut sleeper = ports(&log, "refine", "b", &topics);
+    let mut sleeper = ports(&log, "refine", "b", &topics, Part::KeyAndValue);
     assert_eq!(assigned(sleeper.source.as_mut()), places);
     // "a" comes first in the order of members: it takes partition 0, works on it and leaves while "b" sleeps.
-    let mut guest = ports(&log, "refine", "a", &topics);
+    let mut guest = ports(&log, "refine", "a", &topics, Part::KeyAndValue);
     assert_eq!(assigned(guest.source.as_mut()), places[..1]);
     let offset = CommittedOffset { offset: 7, metadata: String::new() };
     guest.committer.commit(CommitUnit { records: Vec::new(), offsets: vec![(places[0], offset.clone())] }).unwrap();
@@ -44,9 +44,9 @@ fn a_neighbour_that_comes_takes_no_more_than_its_share() {
     let options = LogOptions { partitions: 2, ..LogOptions::for_testing() };
     let log = Log::over(Arc::new(MemoryStore::new()), options, CommitMode::Inline).unwrap();
     let topics = [Topic::RawBehavior];
-    let mut first = ports(&log, "refine", "a", &topics);
+    let mut first = ports(&log, "refine", "a", &topics, Part::KeyAndValue);
     assert_eq!(assigned(first.source.as_mut()).len(), 2);
-    let _second = ports(&log, "refine", "b", &topics);
+    let _second = ports(&log, "refine", "b", &topics, Part::KeyAndValue);
     let events = first.source.poll(Duration::ZERO).unwrap();
     assert!(matches!(&events[..], [SourceEvent::Revoked(places)] if places.len() == 1 && places[0].partition == 1));
 }

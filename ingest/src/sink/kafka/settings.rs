@@ -17,9 +17,11 @@ pub struct KafkaSettings {
     /// Records that may wait for the brokers; above it requests are turned away.
     pub max_queued_records: usize,
     pub max_queued_kilobytes: usize,
-    /// For how long the records of different requests gather before they are handed over together. The first one after a
-    /// pause does not wait.
+    /// For how long the records of different requests gather at least before they are handed over together. The first one
+    /// after a pause does not wait.
     pub linger: Duration,
+    /// For how long they gather at most, while those handed over before are not on the log yet.
+    pub longest_round: Duration,
     /// How long the producer tries to deliver a record.
     pub delivery_timeout: Duration,
     /// How long a request waits; longer than `delivery_timeout`, or records might be written after their failure was
@@ -38,6 +40,7 @@ impl Default for KafkaSettings {
             max_queued_records: 200_000,
             max_queued_kilobytes: 256 * 1024,
             linger: Duration::from_millis(2),
+            longest_round: Duration::from_millis(20),
             delivery_timeout: Duration::from_secs(8),
             append_deadline: Duration::from_secs(10),
             extra: BTreeMap::new(),
@@ -55,6 +58,7 @@ impl fmt::Debug for KafkaSettings {
             .field("max_queued_records", &self.max_queued_records)
             .field("max_queued_kilobytes", &self.max_queued_kilobytes)
             .field("linger", &self.linger)
+            .field("longest_round", &self.longest_round)
             .field("delivery_timeout", &self.delivery_timeout)
             .field("append_deadline", &self.append_deadline)
             .field("extra", &self.extra.keys())
@@ -109,8 +113,9 @@ impl KafkaSettings {
             .set("acks", "all")
             .set("compression.type", "lz4")
             .set("partitioner", "murmur2_random")
-            // Records come in bunches already: this only covers the moment in which one is handed over.
-            .set("linger.ms", "0.1")
+            // Records come in bunches already: this covers the moment in which one is handed over. Parts of a millisecond
+            // would be waited for without a pause.
+            .set("linger.ms", "1")
             .set("queue.buffering.max.messages", self.max_queued_records.to_string())
             .set("queue.buffering.max.kbytes", self.max_queued_kilobytes.to_string())
             .set("message.timeout.ms", delivery_ms.to_string())

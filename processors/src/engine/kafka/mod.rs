@@ -1,5 +1,6 @@
 //! The engine's ports on Apache Kafka, through rdkafka.
 
+mod batch;
 mod committer;
 mod config;
 mod errors;
@@ -16,7 +17,7 @@ pub use hanging::Scope;
 pub use reader::KafkaReader;
 pub use source::KafkaSource;
 
-use super::ports::{EngineError, Ports};
+use super::ports::{EngineError, Part, Ports};
 
 /// Ports for a worker that commits outputs and offsets in one transaction. `slot` names the worker within its group, and
 /// must be the same after a restart.
@@ -25,7 +26,7 @@ use super::ports::{EngineError, Ports};
 /// The brokers refuse the settings or are away.
 pub fn transactional(config: &KafkaConfig, scope: Scope<'_>, slot: &str) -> Result<Ports, EngineError> {
     let reader = KafkaReader::new(config)?;
-    let source = KafkaSource::subscribe(config, scope.group, slot, scope.inputs)?;
+    let source = KafkaSource::subscribe(config, scope.group, slot, scope.inputs, Part::KeyAndValue)?;
     let committer = KafkaTransactions::new(config, scope, slot, Arc::clone(source.consumer()), &reader)?;
     Ok(Ports { source: Box::new(source), committer: Box::new(committer), reader: Box::new(reader), states: None })
 }
@@ -40,7 +41,7 @@ pub fn offsets_only(
     slot: &str,
     topics: &[neonhub_schemas::Topic],
 ) -> Result<Ports, EngineError> {
-    let source = KafkaSource::subscribe(config, group, slot, topics)?;
+    let source = KafkaSource::subscribe(config, group, slot, topics, Part::Whole)?;
     let committer = KafkaOffsetCommitter::new(config, Arc::clone(source.consumer()));
     let reader = Box::new(KafkaReader::new(config)?);
     Ok(Ports { source: Box::new(source), committer: Box::new(committer), reader, states: None })

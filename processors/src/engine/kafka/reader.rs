@@ -10,10 +10,10 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
+use super::batch::Batch;
 use super::config::KafkaConfig;
 use super::errors::{Quiet, classify};
-use super::source::Batch;
-use crate::engine::ports::{EngineError, LogReader};
+use crate::engine::ports::{EngineError, LogReader, Part};
 
 /// Open transactions are given up by the broker after their timeout; this is longer.
 pub const OPEN_TRANSACTION_LIMIT: Duration = Duration::from_secs(60);
@@ -135,14 +135,14 @@ impl KafkaReader {
         loop {
             let mut batch = Batch::default();
             let mut ended = false;
-            while batch.records.len() < 10_000 && batch.bytes.len() < BATCH_BYTES && !ended {
+            while batch.len() < 10_000 && batch.size() < BATCH_BYTES && !ended {
                 match self.committed.poll(Duration::from_millis(100)) {
                     None => break,
                     Some(Ok(message)) => {
                         let offset = u64::try_from(message.offset()).unwrap_or(0);
                         next = offset + 1;
                         if offset < to {
-                            batch.push(place, &message);
+                            batch.push(place, &message, Part::Whole);
                         }
                         ended = next >= to;
                     }
@@ -150,7 +150,7 @@ impl KafkaReader {
                     Some(Err(error)) => return Err(classify(&error)),
                 }
             }
-            if !batch.records.is_empty() {
+            if !batch.is_empty() {
                 deadline = Instant::now() + self.config.timeout;
             }
             batch.finish().into_iter().for_each(&mut *each);

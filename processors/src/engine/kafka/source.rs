@@ -3,29 +3,26 @@
 //! is given up, so the callbacks have nothing to wait for.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use neonhub_schemas::codec::header;
 use neonhub_schemas::event::Source as Family;
-use neonhub_schemas::record::{CommittedOffset, Headers, Record, TopicPartition};
+use neonhub_schemas::record::{CommittedOffset, TopicPartition};
 use neonhub_schemas::topics::Topic;
+use rdkafka::Offset;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use rdkafka::message::Message as _;
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
-use rdkafka::{Offset, Timestamp};
-use smallvec::SmallVec;
 
+use super::batch::Batch;
 use super::config::KafkaConfig;
 use super::errors::{classify, report};
 use super::reader::OPEN_TRANSACTION_LIMIT;
 use super::unowned::UnownedWatch;
-use crate::engine::ports::{EngineError, Source, SourceEvent};
+use crate::engine::ports::{EngineError, Part, Source, SourceEvent};
 
 /// At most so many records and bytes a poll.
 const POLL_RECORDS: usize = 10_000;
@@ -101,6 +98,7 @@ pub type GroupConsumer = BaseConsumer<RebalanceNotes>;
 
 pub struct KafkaSource {
     config: KafkaConfig,
+    part: Part,
     consumer: Arc<GroupConsumer>,
     /// Where the partitions begin that have delivered nothing yet.
     begins: HashMap<TopicPartition, i64>,
@@ -132,7 +130,13 @@ impl LastName {
 impl KafkaSource {
     /// # Errors
     /// The settings are wrong, or a topic is not there.
-    pub fn subscribe(config: &KafkaConfig, group: &str, slot: &str, topics: &[Topic]) -> Result<Self, EngineError> {
+    pub fn subscribe(
+        config: &KafkaConfig,
+        group: &str,
+        slot: &str,
+        topics: &[Topic],
+        part: Part,
+    ) -> Result<Self, EngineError> {
         let group_id = format!("{}{group}", config.prefix);
         let session_timeout_ms = config.session_timeout.as_millis();
         let consumer: GroupConsumer = config
@@ -155,6 +159,7 @@ impl KafkaSource {
         consumer.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>()).map_err(|error| classify(&error))?;
         Ok(Self {
             config: config.clone(),
+            part,
             consumer: Arc::new(consumer),
             begins: HashMap::new(),
             maybe_ended: BTreeSet::new(),
@@ -219,13 +224,13 @@ impl Source for KafkaSource {
         }
         let mut batch = Batch::with_capacity(self.last_batch.0, self.last_batch.1);
         let mut wait = wait;
-        while batch.records.len() < POLL_RECORDS && batch.bytes.len() < POLL_BYTES {
+        while batch.len() < POLL_RECORDS && batch.size() < POLL_BYTES {
             match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
                     if let Some(topic) = self.names.topic(&self.config, message.topic()) {
                         let partition = u32::try_from(message.partition()).unwrap_or(0);
-                        batch.push(TopicPartition { topic, partition }, &message);
+                        batch.push(TopicPartition { topic, partition }, &message, self.part);
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
@@ -245,12 +250,12 @@ impl Source for KafkaSource {
                 Note::Revoked(places) => {
                     let revoked = self.ours(&places);
                     // What was delivered before is delivered again to whoever has the partition next.
-                    batch.records.retain(|copied| !revoked.contains(&copied.record.topic_partition()));
+                    batch.forget(&revoked);
                     SourceEvent::Revoked(revoked)
                 }
             });
         }
-        self.last_batch = (batch.bytes.len(), batch.records.len());
+        self.last_batch = (batch.size(), batch.len());
         let records = batch.finish();
         if records.is_empty() {
             for partition in std::mem::take(&mut self.maybe_ended) {
@@ -331,74 +336,5 @@ impl KafkaSource {
             }
         }
         Ok(ends)
-    }
-}
-
-/// Messages copied once, into one buffer; keys, values and headers are slices of it.
-#[derive(Default)]
-pub struct Batch {
-    pub bytes: Vec<u8>,
-    pub records: Vec<Copied>,
-}
-
-/// A record whose bytes are ranges of the batch's buffer.
-pub struct Copied {
-    pub record: Record,
-    key: Range<usize>,
-    value: Option<Range<usize>>,
-    headers: SmallVec<[(&'static str, Range<usize>); 4]>,
-}
-
-impl Batch {
-    /// With room for so many bytes and records.
-    pub fn with_capacity(bytes: usize, records: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), records: Vec::with_capacity(records) }
-    }
-
-    pub fn push(&mut self, place: TopicPartition, message: &BorrowedMessage<'_>) {
-        let key = self.copy(message.key().unwrap_or_default());
-        let value = message.payload().map(|payload| self.copy(payload));
-        let mut headers = SmallVec::new();
-        if let Some(theirs) = message.headers() {
-            for theirs in theirs.iter() {
-                if let (Some(name), Some(value)) = (header::known(theirs.key), theirs.value) {
-                    headers.push((name, self.copy(value)));
-                }
-            }
-        }
-        let timestamp_ms = match message.timestamp() {
-            Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) => ms,
-            Timestamp::NotAvailable => 0,
-        };
-        let record = Record {
-            topic: place.topic,
-            partition: place.partition,
-            offset: u64::try_from(message.offset()).unwrap_or(0),
-            timestamp_ms,
-            key: Bytes::new(),
-            value: None,
-            headers: Headers::new(),
-        };
-        self.records.push(Copied { record, key, value, headers });
-    }
-
-    fn copy(&mut self, bytes: &[u8]) -> Range<usize> {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
-        start..self.bytes.len()
-    }
-
-    #[must_use]
-    pub fn finish(self) -> Vec<Record> {
-        let bytes = Bytes::from(self.bytes);
-        let with_bytes = |Copied { mut record, key, value, headers }: Copied| {
-            record.key = bytes.slice(key);
-            record.value = value.map(|value| bytes.slice(value));
-            record.headers = headers
-                .into_iter()
-                .fold(Headers::new(), |headers, (name, value)| headers.with(name, bytes.slice(value)));
-            record
-        };
-        self.records.into_iter().map(with_bytes).collect()
     }
 }
