@@ -51,7 +51,7 @@ fn documented() -> OpenApiRouter<ApiState> {
 pub fn router(state: ApiState) -> Router {
     let (router, document) = documented().split_for_parts();
     let document = openapi::finish(document);
-    let _first_router_of_this_state = state.openapi().set(document);
+    let _first_router_of_this_state = state.openapi().set(document.to_string().into());
     let config = state.config();
     let body_limit = DefaultBodyLimit::max(config.body_limit);
     let cors = config.allow_any_origin.then(any_origin);
