@@ -1,5 +1,8 @@
 //! Bodies and queries whose rejections are problem+json that names the field.
 
+use std::error::Error;
+use std::io;
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -32,7 +35,22 @@ fn body_problem(rejection: &BytesRejection) -> Problem {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than this server takes");
     }
+    if is_overdue(rejection) {
+        return Problem::new(StatusCode::REQUEST_TIMEOUT, "the body came too slowly");
+    }
     Problem::new(rejection.status(), rejection.body_text())
+}
+
+/// The server breaks a body off with `TimedOut` when its client stops sending.
+fn is_overdue(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// # Errors
@@ -79,6 +97,17 @@ mod tests {
         #[serde(default)]
         #[expect(dead_code, reason = "only its shape matters")]
         numbers: Vec<u32>,
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_broken_off_for_its_slowness_is_answered_408() {
+        let piece = |kind: io::ErrorKind| {
+            let pieces = futures::stream::iter([Ok(Bytes::from_static(b"{")), Err(io::Error::from(kind))]);
+            Request::post("/").header("content-type", "application/json").body(axum::body::Body::from_stream(pieces))
+        };
+        let status = async |kind| JsonBody::<Body>::from_request(piece(kind).unwrap(), &()).await.err().unwrap().status;
+        assert_eq!(status(io::ErrorKind::TimedOut).await, StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(status(io::ErrorKind::BrokenPipe).await, StatusCode::BAD_REQUEST);
     }
 
     #[test]

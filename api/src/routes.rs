@@ -11,6 +11,7 @@ pub mod metric_query;
 pub mod openapi;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -18,7 +19,6 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderName, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{Any, CorsLayer};
@@ -51,7 +51,7 @@ fn documented() -> OpenApiRouter<ApiState> {
 pub fn router(state: ApiState) -> Router {
     let (router, document) = documented().split_for_parts();
     let document = openapi::finish(document);
-    let _first_router_of_this_state = state.openapi().set(document);
+    let _first_router_of_this_state = state.openapi().set(document.to_string().into());
     let config = state.config();
     let body_limit = DefaultBodyLimit::max(config.body_limit);
     let cors = config.allow_any_origin.then(any_origin);
@@ -111,15 +111,19 @@ async fn observe(State(state): State<ApiState>, request: Request, next: Next) ->
     response
 }
 
-/// Serves until `shutdown`: then no new request is taken, live streams end, and running requests get ten seconds.
-///
-/// # Errors
-/// The listener's.
-pub async fn serve(
-    listener: TcpListener,
+/// Resolves when a server is to accept no more.
+pub type ToldToStop = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Lets `server` serve every route. It is handed in, since what it may take of the machine is the process's affair; it
+/// returns when it was told to stop and has answered every request under way. After `shutdown` no new request is taken,
+/// live streams end, and running requests get ten seconds.
+pub async fn serve<Serving>(
     state: ApiState,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+    server: impl FnOnce(Router, ToldToStop) -> Serving,
+) where
+    Serving: Future<Output = ()>,
+{
     let reconciling = state.clone();
     let reconciling = tokio::spawn(async move { reconciling.keep_reconciled().await });
     let told = state.clone();
@@ -127,24 +131,22 @@ pub async fn serve(
         shutdown.await;
         told.stop();
     };
-    let serving = axum::serve(listener, router(state.clone())).with_graceful_shutdown(told_to_stop);
+    let serving = server(router(state.clone()), Box::pin(told_to_stop));
     let draining = state.clone();
     let drained = async move {
         draining.stopped().await;
         tokio::time::sleep(DRAIN).await;
     };
-    let result = tokio::select! {
-        result = serving => result,
+    tokio::select! {
+        () = serving => {}
         () = drained => {
             tracing::warn!("requests still ran ten seconds after the server was told to stop; they were cut off");
-            Ok(())
         }
-    };
+    }
     state.stop();
     reconciling.abort();
     let hub = state.hub().clone();
     if tokio::task::spawn_blocking(move || hub.stop()).await.is_err() {
         tracing::error!("the live hub could not be stopped");
     }
-    result
 }

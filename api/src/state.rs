@@ -45,7 +45,7 @@ struct Inner {
     telemetry: Arc<Telemetry>,
     live_clients: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
-    openapi: std::sync::OnceLock<serde_json::Value>,
+    openapi: std::sync::OnceLock<bytes::Bytes>,
 }
 
 /// Cheap to clone.
@@ -131,7 +131,8 @@ impl ApiState {
         self.0.stopping.send_replace(true);
     }
 
-    pub(crate) fn openapi(&self) -> &std::sync::OnceLock<serde_json::Value> {
+    /// The document's text. All answers share it: clients that do not read theirs must not hold a copy each.
+    pub(crate) fn openapi(&self) -> &std::sync::OnceLock<bytes::Bytes> {
         &self.0.openapi
     }
 

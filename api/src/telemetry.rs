@@ -49,6 +49,12 @@ impl Telemetry {
         })
     }
 
+    /// What is behind `/metrics`, for whoever counts something of this service elsewhere.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// The text format of Prometheus.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ mod webhooks;
 pub use answer::{Accepted, RejectedEvent};
 pub use problem::{EventProblems, Problem};
 pub use routes::{openapi, router};
-pub use serve::{ServeError, serve};
+pub use serve::{ServeError, ToldToStop, serve};
 pub use state::{Clock, ConfigError, IngestState, Random};
 
 /// Decoders that nobody else needs to see.

@@ -13,6 +13,7 @@ use neonhub_topology::commands::{audit, demonstration};
 use neonhub_topology::roles::processors::Processor;
 use neonhub_topology::roles::stop::asked_to_end;
 use neonhub_topology::roles::{Stop, olap, up};
+use neonhub_topology::serving::descriptors;
 use neonhub_topology::settings::{SETTINGS, Settings, Values};
 use neonhub_topology::simulation::breaks::Break;
 use neonhub_topology::{clients::Backbone, graph, roles, telemetry};
@@ -181,6 +182,7 @@ impl Cli {
             "warn".clone_into(&mut settings.log.filter);
         }
         telemetry::init(&settings.log)?;
+        descriptors::raise_limit();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             match self.command {

@@ -9,6 +9,7 @@ pub mod embedded;
 pub mod fuzz;
 pub mod graph;
 pub mod roles;
+pub mod serving;
 pub mod settings;
 pub mod simulation;
 pub mod telemetry;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use axum::Json;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response as AxumResponse};
 use neonhub_schemas::metric::DefinitionText;
 use serde_json::Value;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -50,6 +51,7 @@ const NOT_FOUND: (u16, &str) = (404, "there is no such thing");
 const CONFLICT: (u16, &str) =
     (409, "built in, needed by a derived metric, or changed by somebody else at the same time");
 const PRECONDITION: (u16, &str) = (412, "the definition is not the one that If-Match or If-None-Match asks for");
+const SLOW_BODY: (u16, &str) = (408, "the body came too slowly");
 const TOO_LARGE: (u16, &str) = (413, "the body is too large");
 const MEDIA_TYPE: (u16, &str) = (415, "the body is not JSON");
 const TOO_MUCH: (u16, &str) = (422, "the answer would be too large");
@@ -68,7 +70,7 @@ pub struct PublicProblems;
 
 impl IntoResponses for QueryProblems {
     fn responses() -> Responses {
-        problems(&[BAD_REQUEST, UNAUTHORIZED, TOO_LARGE, MEDIA_TYPE, TOO_MUCH, INTERNAL, AWAY, TIMEOUT])
+        problems(&[BAD_REQUEST, UNAUTHORIZED, SLOW_BODY, TOO_LARGE, MEDIA_TYPE, TOO_MUCH, INTERNAL, AWAY, TIMEOUT])
     }
 }
 
@@ -79,6 +81,7 @@ impl IntoResponses for DefinitionProblems {
             UNAUTHORIZED,
             NOT_FOUND,
             CONFLICT,
+            SLOW_BODY,
             PRECONDITION,
             TOO_LARGE,
             MEDIA_TYPE,
@@ -119,6 +122,7 @@ pub fn finish(document: OpenApiDocument) -> Value {
     get, path = "/openapi.json", tag = "about",
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json"), PublicProblems)
 )]
-pub async fn openapi_json(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
-    state.openapi().get().cloned().map(Json).ok_or_else(|| Problem::internal(&"the document was not built"))
+pub async fn openapi_json(State(state): State<ApiState>) -> Result<AxumResponse, Problem> {
+    let text = state.openapi().get().cloned().ok_or_else(|| Problem::internal(&"the document was not built"))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }

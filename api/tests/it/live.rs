@@ -3,16 +3,23 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::{Body, BodyDataStream};
 use axum::http::Request;
 use futures::{SinkExt, StreamExt};
 use neonhub_api::feed::memory::MemoryFeed;
+use neonhub_api::routes::ToldToStop;
 use neonhub_api::{ApiConfig, serve};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Message;
 use tower::ServiceExt;
 
 use crate::rig::{PATIENCE, Rig, upsert};
+
+async fn axum_on(listener: TcpListener, router: Router, told: ToldToStop) {
+    axum::serve(listener, router).with_graceful_shutdown(told).await.unwrap();
+}
 
 #[derive(Debug, Default)]
 struct SseEvent {
@@ -198,9 +205,10 @@ async fn idle_clients_get_heartbeats_and_the_end_comes_with_the_server() {
 #[tokio::test]
 async fn a_socket_can_come_back_before_its_first_window() {
     let rig = Rig::new();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(serve(listener, rig.state.clone(), std::future::pending()));
+    let axum = |router, told| axum_on(listener, router, told);
+    let server = tokio::spawn(serve(rig.state.clone(), std::future::pending(), axum));
     // What came before is not of interest.
     rig.feed.append(0, Some(&upsert("men", 1)));
     let mut tail = Client::open(&rig, "from=earliest", None).await;
@@ -247,13 +255,14 @@ async fn metrics_without_windows_are_refused() {
 #[tokio::test]
 async fn a_socket_carries_many_subscriptions() {
     let rig = Rig::new();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async move {
         let _told = stopped.await;
     };
-    let server = tokio::spawn(serve(listener, rig.state.clone(), shutdown));
+    let axum = |router, told| axum_on(listener, router, told);
+    let server = tokio::spawn(serve(rig.state.clone(), shutdown, axum));
     rig.feed.append(0, Some(&upsert("men", 1)));
     let (refused, _) = (tokio_tungstenite::connect_async(format!("ws://{address}/v1/live")).await.is_err(), ());
     assert!(refused);
@@ -293,5 +302,5 @@ async fn a_socket_carries_many_subscriptions() {
     stop.send(()).unwrap();
     let closed = async { while socket.next().await.is_some_and(|message| message.is_ok()) {} };
     tokio::time::timeout(PATIENCE, closed).await.unwrap();
-    tokio::time::timeout(PATIENCE, server).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, server).await.unwrap().unwrap();
 }

@@ -1,5 +1,7 @@
 //! Reading a body within bounds: its own, and those of all bodies together.
 
+use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,6 +11,7 @@ use bytes::BytesMut;
 use http_body_util::BodyExt as _;
 use neonhub_schemas::dead_letter::MAX_ORIGINAL_BYTES;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
 use super::decompress::{DecompressError, decompress, encodings};
 use super::problem::Problem;
@@ -18,16 +21,37 @@ use crate::accept::{Reason, Refusal};
 /// Bytes beyond what is wanted that are read all the same, so that the sender hears why they are not.
 const MOST_LET_GO: usize = 4 * 1024 * 1024;
 
+/// How many times what has come of a body is allocated for it, at most, until all that was stated is.
+const MOST_AHEAD: usize = 4;
+
+/// Of a request's time that reading may take: the rest is for the log, and for the answer.
+const READING_SHARE: f32 = 0.9;
+
 /// A body in plain text; its place among the bytes in flight is free again when it is dropped.
 pub(super) struct PlainBody {
     pub(super) bytes: Vec<u8>,
-    pub(super) reserved: Option<OwnedSemaphorePermit>,
+    pub(super) reserved: Reserved,
 }
 
 impl PlainBody {
     /// Of a request that needs none.
     pub(super) fn none() -> Self {
-        Self { bytes: Vec::new(), reserved: None }
+        Self { bytes: Vec::new(), reserved: Reserved::default() }
+    }
+}
+
+/// Bytes in flight; none for an empty body.
+#[derive(Default)]
+pub(super) struct Reserved(Option<OwnedSemaphorePermit>);
+
+impl Reserved {
+    fn add(&mut self, state: &IngestState, bytes: usize) -> Result<(), BodyError> {
+        let more = reserve(state, bytes)?;
+        match &mut self.0 {
+            Some(reserved) => reserved.merge(more),
+            None => self.0 = Some(more),
+        }
+        Ok(())
     }
 }
 
@@ -54,15 +78,19 @@ pub(super) async fn read_body(state: &IngestState, headers: &HeaderMap, body: Bo
         read_rest(body, &mut beginning).await;
         return Err(too_large(cap, "", beginning.into()));
     }
-    let decoded = if applied.is_empty() { 0 } else { cap };
-    let reserved = reserve(state, stated.unwrap_or(cap) + decoded)?;
-    let wire = read_wire(body, cap, stated.unwrap_or(0)).await?;
+    let time = state.limits().request_timeout.mul_f32(READING_SHARE);
+    let Wire { bytes: wire, mut reserved } = match timeout(time, read_wire(state, body, cap, stated.unwrap_or(0))).await
+    {
+        Ok(read) => read?,
+        Err(_) => return Err(too_slow()),
+    };
     state.metrics().wire_bytes(wire.len());
     if applied.is_empty() {
-        return Ok(PlainBody { bytes: wire, reserved: Some(reserved) });
+        return Ok(PlainBody { bytes: wire, reserved });
     }
+    reserved.add(state, cap)?;
     match decompress(&wire, &applied, cap) {
-        Ok(bytes) => Ok(PlainBody { bytes, reserved: Some(reserved) }),
+        Ok(bytes) => Ok(PlainBody { bytes, reserved }),
         Err(DecompressError::TooLarge(beginning)) => Err(too_large(cap, " after decompression", beginning)),
         Err(DecompressError::Corrupt(detail)) => {
             let detail = format!("the body is not what its Content-Encoding says: {detail}");
@@ -74,29 +102,64 @@ pub(super) async fn read_body(state: &IngestState, headers: &HeaderMap, body: Bo
 
 fn reserve(state: &IngestState, bytes: usize) -> Result<OwnedSemaphorePermit, BodyError> {
     let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-    state.bytes_in_flight().clone().try_acquire_many_owned(permits).map_err(|_| {
-        let detail = "too many requests are being worked on";
-        BodyError::Problem(Box::new(Problem::unavailable("overloaded", detail, Duration::from_secs(1))))
-    })
+    state.bytes_in_flight().clone().try_acquire_many_owned(permits).map_err(|_| overloaded())
 }
 
-async fn read_wire(mut body: Body, cap: usize, expected: usize) -> Result<Vec<u8>, BodyError> {
-    let mut wire = BytesMut::with_capacity(expected);
+fn overloaded() -> BodyError {
+    let detail = "too many requests are being worked on";
+    BodyError::Problem(Box::new(Problem::unavailable("overloaded", detail, Duration::from_secs(1))))
+}
+
+/// A body as it was sent.
+struct Wire {
+    bytes: Vec<u8>,
+    reserved: Reserved,
+}
+
+/// Reserves what has come, and not what was stated: who states much and sends nothing takes nothing from the others.
+async fn read_wire(state: &IngestState, mut body: Body, cap: usize, stated: usize) -> Result<Wire, BodyError> {
+    if state.bytes_in_flight().available_permits() < stated {
+        return Err(overloaded());
+    }
+    let mut reserved = Reserved::default();
+    let mut wire = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        // Nothing to keep and hardly anybody to tell: the connection is gone.
-        let frame = frame.map_err(|error| {
-            let detail = format!("the body broke off: {error}");
-            BodyError::Problem(Box::new(Problem::new(StatusCode::BAD_REQUEST, "body_incomplete", detail)))
-        })?;
+        let frame = frame.map_err(|error| if is_overdue(&error) { too_slow() } else { broken_off(&error) })?;
         let Ok(data) = frame.into_data() else { continue };
+        reserved.add(state, data.len())?;
         if wire.len() + data.len() > cap {
             wire.extend_from_slice(&data[..cap - wire.len()]);
             read_rest(body, &mut wire).await;
             return Err(too_large(cap, "", wire.into()));
         }
+        let wanted = stated.min(MOST_AHEAD * (wire.len() + data.len()));
+        wire.reserve(wanted.saturating_sub(wire.len()).max(data.len()));
         wire.extend_from_slice(&data);
     }
-    Ok(wire.into())
+    Ok(Wire { bytes: wire.into(), reserved })
+}
+
+/// The server breaks a body off with `TimedOut` when its client stops sending.
+fn is_overdue(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn too_slow() -> BodyError {
+    let detail = "the body came too slowly; the request may be sent again with the same messageIds";
+    BodyError::Problem(Box::new(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", detail)))
+}
+
+/// Nothing to keep and hardly anybody to tell: the connection is gone.
+fn broken_off(error: &axum::Error) -> BodyError {
+    let detail = format!("the body broke off: {error}");
+    BodyError::Problem(Box::new(Problem::new(StatusCode::BAD_REQUEST, "body_incomplete", detail)))
 }
 
 /// Reads on in a body that is too large, for a client that is still sending would find the connection broken and not the

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use neonhub_schemas::NewRecord;
 
 use super::answer::Accepted;
-use super::body::{PlainBody, read_body};
+use super::body::{PlainBody, Reserved, read_body};
 use super::door::Door;
 use super::judgement::{Judge, Judgement};
 use super::pixel;
@@ -61,7 +61,7 @@ async fn work(judge: &mut Judge<'_>, door: &Door, head: &Parts, body: HttpBody) 
     // What was reserved for the body stays so until its records are on the log.
     let (judgement, _reserved) = match read {
         Ok(PlainBody { bytes, reserved }) => (judge.judge(door, head, Ok(&bytes)), reserved),
-        Err(error) => (judge.judge(door, head, Err(error)), None),
+        Err(error) => (judge.judge(door, head, Err(error)), Reserved::default()),
     };
     match judgement {
         Judgement::Append { records, source, answer } => {

@@ -121,6 +121,9 @@ pub enum EventProblems {
     /// No write key, or an unknown one.
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthorized(Problem),
+    /// The body came too slowly.
+    #[response(status = 408, content_type = "application/problem+json")]
+    TooSlow(Problem),
     /// An event, the batch or the body is too large, before or after decompression.
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(Problem),

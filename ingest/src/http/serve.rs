@@ -1,9 +1,9 @@
 //! Serving until told to stop: then no new connections, the requests under way to their end, the log flushed.
 
 use std::future::Future;
+use std::pin::Pin;
 
-use axum::serve::ListenerExt as _;
-use tokio::net::TcpListener;
+use axum::Router;
 use tokio::sync::oneshot;
 
 use super::routes::router;
@@ -12,21 +12,28 @@ use crate::sink::SinkError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    #[error("the listener failed: {0}")]
-    Listener(#[from] std::io::Error),
     #[error("requests were still under way when the time to drain was over")]
     DrainTimeout,
     #[error("the log could not be flushed: {0}")]
     Flush(#[from] SinkError),
 }
 
-/// Resolves after `shutdown` has, once everything is answered and flushed.
+/// Resolves when a server is to accept no more.
+pub type ToldToStop = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Lets `server` serve this crate's router. It is handed in, since what it may take of the machine is the process's affair;
+/// it returns when it was told to stop and has answered every request under way. Resolves after `shutdown` has, once
+/// everything is answered and flushed.
 ///
 /// # Errors
-/// The listener failed, or the shutdown was not clean.
-pub async fn serve<F>(listener: TcpListener, state: IngestState, shutdown: F) -> Result<(), ServeError>
+/// The shutdown was not clean.
+pub async fn serve<Serving>(
+    state: IngestState,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    server: impl FnOnce(Router, ToldToStop) -> Serving,
+) -> Result<(), ServeError>
 where
-    F: Future<Output = ()> + Send + 'static,
+    Serving: Future<Output = ()>,
 {
     let drain = state.limits().drain_timeout;
     let (stopping, stopped) = oneshot::channel();
@@ -39,13 +46,7 @@ where
             let _ended = stopping.send(());
         }
     };
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
-        }
-    });
-    let server =
-        axum::serve(listener, router(state.clone()).into_make_service()).with_graceful_shutdown(told).into_future();
+    let serving = server(router(state.clone()), Box::pin(told));
     let overdue = async {
         if stopped.await.is_err() {
             std::future::pending::<()>().await;
@@ -53,7 +54,7 @@ where
         tokio::time::sleep(drain).await;
     };
     let served = tokio::select! {
-        served = server => served.map_err(ServeError::from),
+        () = serving => Ok(()),
         () = overdue => Err(ServeError::DrainTimeout),
     };
     let flushed = state.sink().close(drain).await;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use neonhub_ingest::http::{ServeError, serve};
+use axum::Router;
+use neonhub_ingest::http::{ServeError, ToldToStop, serve};
 use neonhub_ingest::{IngestConfig, Limits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -12,6 +13,10 @@ use crate::house::House;
 
 const REQUEST: &[u8] = b"POST /v1/t?writeKey=test-key HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 26\r\n\r\n{\"event\":\"e\",\"userId\":\"u\"}";
 
+async fn axum_on(listener: TcpListener, router: Router, told: ToldToStop) {
+    axum::serve(listener, router).with_graceful_shutdown(told).await.unwrap();
+}
+
 #[tokio::test]
 async fn requests_under_way_are_answered_and_the_sink_is_closed() {
     let house = House::new();
@@ -19,7 +24,9 @@ async fn requests_under_way_are_answered_and_the_sink_is_closed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, house.state.clone(), async move { drop(stopped.await) }));
+    let stopped = async move { drop(stopped.await) };
+    let axum = |router, told| axum_on(listener, router, told);
+    let server = tokio::spawn(serve(house.state.clone(), stopped, axum));
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(REQUEST).await.unwrap();
     house.sink.begun(1).await;
@@ -48,7 +55,9 @@ async fn draining_has_an_end() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, house.state.clone(), async move { drop(stopped.await) }));
+    let stopped = async move { drop(stopped.await) };
+    let axum = |router, told| axum_on(listener, router, told);
+    let server = tokio::spawn(serve(house.state.clone(), stopped, axum));
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(REQUEST).await.unwrap();
     house.sink.begun(1).await;

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use super::Stop;
 use crate::clients::{self, Backbone};
 use crate::clock;
+use crate::serving::Server;
 use crate::settings::Settings;
 
 /// Serves until it is told to stop.
@@ -36,6 +37,7 @@ pub async fn run(settings: &Settings, backbone: &Backbone, listener: TcpListener
     };
     let state = ApiState::start(config, parts)?;
     tracing::info!(address = %listener.local_addr()?, "query API listens");
-    serve(listener, state, async move { stop.stopped().await }).await?;
+    let server = Server::new(listener, settings.connections.clone(), state.telemetry().registry())?;
+    serve(state, async move { stop.stopped().await }, |router, told_to_stop| server.serve(router, told_to_stop)).await;
     Ok(())
 }

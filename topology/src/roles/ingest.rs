@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use super::Stop;
 use crate::clients::Backbone;
 use crate::clock;
+use crate::serving::Server;
 use crate::settings::Settings;
 
 /// Serves until it is told to stop; then drains.
@@ -17,7 +18,9 @@ use crate::settings::Settings;
 pub async fn run(settings: &Settings, backbone: &Backbone, listener: TcpListener, stop: Stop) -> anyhow::Result<()> {
     let state = IngestState::new(config(settings)?, backbone.event_sink()?, clock::wall(), Arc::new(clock::random))?;
     tracing::info!(address = %listener.local_addr()?, "ingest listens");
-    serve(listener, state, async move { stop.stopped().await }).await?;
+    let server = Server::new(listener, settings.connections.clone(), state.registry())?;
+    serve(state, async move { stop.stopped().await }, |router, told_to_stop| server.serve(router, told_to_stop))
+        .await?;
     Ok(())
 }
 

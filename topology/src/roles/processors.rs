@@ -20,6 +20,7 @@ use super::Stop;
 use crate::clients::{self, Backbone};
 use crate::clock;
 use crate::embedded::state::FjallStates;
+use crate::serving::{ConnectionLimits, Server};
 use crate::settings::Settings;
 
 /// Which processors a process runs.
@@ -147,9 +148,11 @@ impl Processors {
     /// Serves [`Self::router`] until it is told to stop.
     ///
     /// # Errors
-    /// Serving fails.
-    pub async fn serve_health(&self, listener: TcpListener, stop: Stop) -> std::io::Result<()> {
-        axum::serve(listener, self.router()).with_graceful_shutdown(async move { stop.stopped().await }).await
+    /// It is served already.
+    pub async fn serve_health(&self, listener: TcpListener, stop: Stop) -> anyhow::Result<()> {
+        let server = Server::new(listener, ConnectionLimits::for_operators(), &self.registry)?;
+        server.serve(self.router(), stop.stopped()).await;
+        Ok(())
     }
 }
 

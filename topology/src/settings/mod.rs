@@ -14,6 +14,8 @@ use std::time::Duration;
 pub use parse::{SettingError, Values};
 pub use table::{SETTINGS, Setting};
 
+use crate::serving::ConnectionLimits;
+
 /// What the process was told.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -27,6 +29,8 @@ pub struct Settings {
     pub store: StoreSettings,
     pub access: AccessSettings,
     pub limits: LimitSettings,
+    /// Of ingest, and of the query API.
+    pub connections: ConnectionLimits,
     pub processing: ProcessingSettings,
 }
 
@@ -220,6 +224,13 @@ impl Settings {
                     Some(_) => values.number("events_burst", 1, u32::MAX)?,
                     None => values.number::<u32>("events_per_second", 1, u32::MAX)?.saturating_mul(2).max(100),
                 },
+            },
+            connections: ConnectionLimits {
+                max_open: values.number("max_connections", 10, 10_000_000)?,
+                head_timeout: Duration::from_millis(values.number("head_timeout_ms", 100, 3_600_000)?),
+                stall_timeout: Duration::from_millis(values.number("stall_timeout_ms", 100, 3_600_000)?),
+                idle_timeout: Duration::from_millis(values.number("idle_timeout_ms", 100, 86_400_000)?),
+                ..ConnectionLimits::default()
             },
             processing: ProcessingSettings {
                 workers: values.number("workers", 1, 256)?,

@@ -46,3 +46,9 @@ on_both_backbones!(
     retries_count_once,
     scale_out_and_in,
 );
+
+/// What has nothing to do with the backbone.
+#[test]
+fn hostile_connections() {
+    scenarios::hostile_connections::run();
+}

@@ -268,13 +268,18 @@ impl Stack {
 
     /// The process ids of the database that `neonhub up` supervises.
     pub fn supervised_olap_processes(&self) -> Vec<u32> {
+        self.processes_with("--supervised")
+    }
+
+    /// The ids of this stack's processes that were started with this argument.
+    pub fn processes_with(&self, argument: &str) -> Vec<u32> {
         let marker = format!("NEONHUB_DATA_DIR={}", self.setting("NEONHUB_DATA_DIR"));
         let contains = |file: PathBuf, wanted: &str| {
             std::fs::read(file).is_ok_and(|bytes| bytes.split(|byte| *byte == 0).any(|part| part == wanted.as_bytes()))
         };
         let processes = std::fs::read_dir("/proc").unwrap().flatten();
         processes
-            .filter(|entry| contains(entry.path().join("cmdline"), "--supervised"))
+            .filter(|entry| contains(entry.path().join("cmdline"), argument))
             .filter(|entry| contains(entry.path().join("environ"), &marker))
             .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
             .collect()

@@ -46,6 +46,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 pub use access::Access;
 
+use crate::serving::{ConnectionLimits, Server};
+
 const SESSION_SWEEP: Duration = Duration::from_secs(1);
 
 /// What the front needs. [`OlapOptions::new`] has the defaults.
@@ -138,24 +140,27 @@ pub async fn serve(options: OlapOptions, shutdown: impl Future<Output = ()>) -> 
     );
     let sweeper = tokio::spawn(sweep_sessions(Arc::clone(&front.sessions)));
     let (stopping, stopped) = oneshot::channel::<()>();
-    let server = axum::serve(options.listener, http::router(Arc::clone(&front))).with_graceful_shutdown(async {
+    // Nobody asks the front for metrics.
+    let server = Server::new(options.listener, ConnectionLimits::for_clickhouse(), &prometheus::Registry::new());
+    let server = server.map_err(|error| OlapError::Serve(std::io::Error::other(error)))?;
+    let router = http::router(Arc::clone(&front));
+    let mut server = tokio::spawn(server.serve(router, async {
         // A dropped sender means the same.
         let _ = stopped.await;
-    });
-    let mut server = tokio::spawn(server.into_future());
+    }));
     let served = tokio::select! {
         () = shutdown => {
             drop(stopping);
             // Idle connections of clients may stay open for long: only statements are waited for.
             match tokio::time::timeout(options.drain_deadline, &mut server).await {
-                Ok(ended) => ended.unwrap_or_else(|error| Err(std::io::Error::other(error))),
+                Ok(ended) => ended.map_err(std::io::Error::other),
                 Err(_) => {
                     stop_reads(&engine).await;
                     Ok(())
                 }
             }
         }
-        ended = &mut server => ended.unwrap_or_else(|error| Err(std::io::Error::other(error))),
+        ended = &mut server => ended.map_err(std::io::Error::other),
     };
     server.abort();
     sweeper.abort();

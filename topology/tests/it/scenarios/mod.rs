@@ -1,4 +1,4 @@
-//! One file a scenario; each is run on both backbones.
+//! One file a scenario; each is run on both backbones, or on one if it has nothing to do with them.
 
 pub mod bad_input;
 mod bad_queries;
@@ -7,6 +7,7 @@ pub mod clickhouse_away;
 pub mod clients;
 pub mod demo_data;
 pub mod graceful_shutdown;
+pub mod hostile_connections;
 pub mod kill_nine;
 pub mod late_events;
 pub mod live_push;

@@ -1,0 +1,117 @@
+//! One request and its answer, between hyper and a service's router.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body as AxumBody;
+use axum::routing::future::RouteFuture;
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::service::Service;
+use hyper::{Request, Response};
+use tower_service::Service as _;
+
+use super::activity::{Activity, Exchange};
+use super::request_body::RequestBody;
+use super::socket::Protocol;
+
+/// The router, as one connection's hyper calls it.
+pub struct Exchanges {
+    pub activity: Arc<Activity>,
+    pub protocol: Protocol,
+}
+
+impl Service<Request<Incoming>> for Exchanges {
+    type Response = Response<Answer>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn call(&self, request: Request<Incoming>) -> Answering {
+        let exchange = Exchange::begin(&self.activity);
+        let request = request.map(|body| {
+            if body.is_end_stream() {
+                AxumBody::empty()
+            } else {
+                AxumBody::new(RequestBody::new(body, exchange.clone()))
+            }
+        });
+        // A router is always ready.
+        let answering = self.activity.server.router.clone().call(request);
+        Answering { answering, exchange: Some(exchange), protocol: self.protocol }
+    }
+}
+
+pub struct Answering {
+    answering: RouteFuture<Infallible>,
+    exchange: Option<Exchange>,
+    protocol: Protocol,
+}
+
+impl Future for Answering {
+    type Output = Result<Response<Answer>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = match ready!(Pin::new(&mut self.answering).poll(context)) {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        let exchange = self.exchange.take();
+        let number = match (&exchange, self.protocol) {
+            (Some(exchange), Protocol::Http2) => Some(exchange.activity().unread.new_answer()),
+            _ => None,
+        };
+        Poll::Ready(Ok(response.map(|body| Answer { body, exchange, number })))
+    }
+}
+
+/// An answer's body. The exchange ends with it.
+pub struct Answer {
+    body: AxumBody,
+    exchange: Option<Exchange>,
+    /// Over HTTP/2, which it is of its connection's answers.
+    number: Option<u64>,
+}
+
+impl Answer {
+    fn numbered(&self) -> Option<(&Activity, u64)> {
+        Some((self.exchange.as_ref()?.activity(), self.number?))
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if let Some((activity, number)) = self.numbered() {
+            match frame {
+                Poll::Ready(Some(_)) => activity.unread.waits(number),
+                // It waits for us, or it is over.
+                Poll::Pending | Poll::Ready(None) => activity.unread.goes_on(number),
+            }
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some((activity, number)) = self.numbered() {
+            activity.unread.goes_on(number);
+        }
+    }
+}

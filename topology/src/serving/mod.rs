@@ -1,0 +1,181 @@
+//! Serving HTTP to clients of any kind: slow ones, silent ones, ten thousand of them.
+//!
+//! `axum::serve` waits for every client as long as it likes. [`Server`] serves the same routers with an end to each wait,
+//! and with a bound on what a connection holds in memory:
+//!
+//! | a client that | is |
+//! |---|---|
+//! | sends no request | parked for about a kilobyte; ended after `idle_timeout`, or when its place is needed |
+//! | sends a head slowly | answered 408 after `head_timeout` |
+//! | sends a head over 64 KiB, or over 100 headers | answered 431 |
+//! | sends a body slowly | broken off: the service reads `TimedOut`, and answers 408 |
+//! | does not read its answer, stream or socket | reset after `stall_timeout` |
+//! | comes when all places are taken by busy clients | answered 503 at once, with `Retry-After` |
+//!
+//! It is told 503, and does not wait in the listen backlog: there it would wait behind the same clients that took the
+//! places, without knowing, and so would the probes of a load balancer, which has better instances to send it to.
+//!
+//! | file | what |
+//! |---|---|
+//! | `limits`, `counters` | what clients may take; what became of connections |
+//! | `room` | how many connections there are, and which idle one makes room |
+//! | `connection` | parked, awake, over |
+//! | `socket`, `request_body`, `exchange`, `unread` | hyper's parts, each with an end to waiting |
+//! | `activity` | what a connection is doing |
+//! | `farewell` | answers where no service speaks |
+//! | `descriptors` | how many connections the system allows |
+
+mod activity;
+mod connection;
+mod counters;
+pub mod descriptors;
+mod exchange;
+mod farewell;
+mod limits;
+mod request_body;
+mod room;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod unread;
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use prometheus::Registry;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+use activity::Activity;
+use counters::Counters;
+pub use limits::ConnectionLimits;
+use room::{Entry, Room};
+use socket::Socket;
+
+/// Farewells to clients without a place, at one time; beyond them they are just closed.
+const MOST_FAREWELLS: usize = 256;
+
+/// Between two tries to accept when the system refuses, for example for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves one router on one address.
+pub struct Server {
+    listener: TcpListener,
+    limits: ConnectionLimits,
+    counters: Counters,
+}
+
+/// What all connections of a server share.
+struct Shared {
+    router: Router,
+    limits: ConnectionLimits,
+    counters: Counters,
+    room: Room,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+impl Server {
+    /// Counts its connections in `registry`.
+    ///
+    /// # Errors
+    /// The registry has metrics of these names.
+    pub fn new(
+        listener: TcpListener,
+        limits: ConnectionLimits,
+        registry: &Registry,
+    ) -> Result<Self, prometheus::Error> {
+        let limits = ConnectionLimits { max_open: descriptors::connections_at_most(limits.max_open), ..limits };
+        Ok(Self { listener, limits, counters: Counters::register(registry)? })
+    }
+
+    /// Serves until `stop` resolves; then accepts no more, and returns when every request under way is answered.
+    pub async fn serve(self, router: Router, stop: impl Future<Output = ()>) {
+        let shared = Arc::new(Shared::new(router, self.limits, self.counters));
+        let (stopping, told_to_stop) = watch::channel(false);
+        let farewells = Arc::new(Semaphore::new(MOST_FAREWELLS));
+        let mut stop = pin!(stop);
+        loop {
+            let stream = tokio::select! {
+                stream = accept(&self.listener, &shared.room) => stream,
+                () = stop.as_mut() => break,
+            };
+            prepare(&stream, &shared.limits);
+            if shared.room.enter() == Entry::Full {
+                shared.counters.refused.inc();
+                if let Ok(permit) = Arc::clone(&farewells).try_acquire_owned() {
+                    tokio::spawn(async move {
+                        farewell::reply(stream, &farewell::TOO_MANY).await;
+                        drop(permit);
+                    });
+                }
+                continue;
+            }
+            let socket = Socket::new(stream, Activity::new(Arc::clone(&shared)));
+            tokio::spawn(connection::live(socket, told_to_stop.clone()));
+        }
+        drop((self.listener, told_to_stop));
+        stopping.send_replace(true);
+        // Every connection that lives listens to it.
+        stopping.closed().await;
+    }
+}
+
+impl Shared {
+    fn new(router: Router, limits: ConnectionLimits, counters: Counters) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1.max_buf_size(limits::MAX_HEAD_BYTES);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .keep_alive_interval(limits.stall_timeout)
+            .keep_alive_timeout(limits.stall_timeout)
+            .max_header_list_size(limits::MAX_HEADER_LIST_BYTES)
+            .max_concurrent_streams(limits::MAX_STREAMS)
+            .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
+            .max_send_buf_size(limits::STREAM_SEND_BYTES)
+            .enable_connect_protocol();
+        let room = Room::new(limits.max_open);
+        // With its state the router is made once, and not for each request.
+        Self { router: router.with_state(()), limits, counters, room, http1, http2 }
+    }
+}
+
+/// A client that has vanished reads nothing either, and nothing but the system notices: what it does not acknowledge is
+/// given up long before the quarter of an hour that is usual.
+fn prepare(stream: &TcpStream, limits: &ConnectionLimits) {
+    let set = stream
+        .set_nodelay(true)
+        .and_then(|()| SockRef::from(stream).set_tcp_user_timeout(Some(limits.stall_timeout * 2)));
+    if let Err(error) = set {
+        tracing::debug!(%error, "a socket's options");
+    }
+}
+
+/// The next connection. A system that gives none for now is asked again, later, and a parked connection makes room.
+async fn accept(listener: &TcpListener, room: &Room) -> TcpStream {
+    let mut is_first = true;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            // The fault of that client alone.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
+            }
+            Err(error) => {
+                if std::mem::take(&mut is_first) {
+                    tracing::warn!(%error, open = room.open(), "connections cannot be accepted for now");
+                }
+                room.displace();
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Ten thousand idle connections, slow heads, bodies that never come, floods of headers, clients that do not read: memory
+//! is bounded, and others are served meanwhile. It has nothing to do with the backbone, so it runs on the embedded one.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+
+use crate::client::{Client, LIMIT, basic};
+use crate::poster::Poster;
+use crate::real_stack::wait_until;
+use crate::stack::{API_KEY, Backbone, Options, Stack, WRITE_KEY};
+
+const IDLE: u64 = 10_000;
+/// What all of them may take together; what each of them takes is about a kilobyte.
+const MOST_FOR_IDLE: u64 = 100 << 20;
+const MOST_IN_ALL: u64 = 256 << 20;
+
+/// Of each kind, at each service. Bodies of so many senders are stated to be larger than what bodies may take in memory.
+const SLOW: usize = 100;
+const HALF_SENT: usize = 600;
+const STATED: usize = 500_000;
+const DEAF: usize = 100;
+
+/// A normal client waits for no answer as long as this.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+pub fn run() {
+    let idle = raise_descriptors();
+    let settings = [("NEONHUB_HEAD_TIMEOUT_MS", "2000"), ("NEONHUB_STALL_TIMEOUT_MS", "2000")];
+    let settings = settings.map(|(name, value)| (name, value.to_owned())).to_vec();
+    let stack = Stack::start_with(Backbone::Embedded, Options { settings, ..Options::default() }, None);
+    let client = stack.client();
+    let poster = Poster::start(client.clone(), "normal");
+    poster.wait_for_more(2_000);
+    let process = stack.processes_with("up")[0];
+    let before = resident_bytes(process);
+    let grown = || resident_bytes(process).saturating_sub(before);
+
+    let mut crowd = Crowd::gather(&client, idle);
+    let mut least = u64::MAX;
+    let settled = wait_until("the idle connections take little", LIMIT, || {
+        least = least.min(grown());
+        Ok(least < MOST_FOR_IDLE)
+    });
+    assert!(settled.is_ok(), "{least} bytes for {idle} idle connections");
+    println!("{idle} idle connections: {least} bytes, {} each", least / idle);
+    assert_served(&client, &poster);
+
+    let mut most = 0;
+    let mut meanwhile = || {
+        most = most.max(grown());
+        assert_served(&client, &poster);
+    };
+    for service in [Service::Ingest, Service::Api] {
+        let port = service.port(&client);
+        slow_heads(port, &mut meanwhile);
+        half_sent_bodies(service, port, &mut meanwhile);
+        floods_of_headers(port);
+        deaf_clients(&client, port, &mut meanwhile);
+    }
+    println!("all of them: {most} bytes at most");
+    assert!(most < MOST_IN_ALL, "{most} bytes");
+
+    crowd.assert_alive();
+    client.wait_for_events(poster.finish());
+    let log = std::fs::read_to_string(stack.log()).unwrap();
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+/// So many connections can be held open here, and as many at the server.
+fn raise_descriptors() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+    let spare = getrlimit(Resource::Nofile).current.map_or(u64::MAX, |most| most.saturating_sub(3_000));
+    let idle = spare.min(IDLE);
+    assert!(idle >= 3_000, "the limit of open files is too low for this test: {limit:?}");
+    idle
+}
+
+fn resident_bytes(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1_024
+}
+
+/// Events are accepted and queries answered, soon.
+fn assert_served(client: &Client, poster: &Poster) {
+    let begun = Instant::now();
+    poster.wait_for_more(50);
+    let day = json!({ "metrics": ["clicks"], "grain": "total", "from": "2026-02-03T00:00:00Z", "to": "2026-02-04T00:00:00Z" });
+    client.query(&day);
+    assert!(begun.elapsed() < DEADLINE, "a normal client waited for {:?}", begun.elapsed());
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Service {
+    Ingest,
+    Api,
+}
+
+impl Service {
+    fn port(self, client: &Client) -> u16 {
+        match self {
+            Self::Ingest => client.ingest_port,
+            Self::Api => client.api_port,
+        }
+    }
+
+    /// The head of a request whose body is to be large.
+    fn large_request(self) -> String {
+        let (path, authorization) = match self {
+            Self::Ingest => ("/v1/track", basic(WRITE_KEY)),
+            Self::Api => ("/v1/metrics/query", format!("Bearer {API_KEY}")),
+        };
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: {authorization}\r\ncontent-type: application/json\r\n\
+             content-length: {STATED}\r\n\r\n"
+        )
+    }
+}
+
+const GET: &[u8] = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
+
+fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream
+}
+
+/// Connections that are open and do nothing.
+struct Crowd {
+    silent: Vec<TcpStream>,
+    answered: Vec<TcpStream>,
+}
+
+impl Crowd {
+    /// Two thirds at ingest; half of each have had an answer.
+    fn gather(client: &Client, count: u64) -> Self {
+        let mut crowd = Self { silent: Vec::new(), answered: Vec::new() };
+        for number in 0..count {
+            let mut stream = connect(if number % 3 == 2 { client.api_port } else { client.ingest_port });
+            if number % 2 == 0 {
+                crowd.silent.push(stream);
+                continue;
+            }
+            ask(&mut stream);
+            crowd.answered.push(stream);
+        }
+        crowd
+    }
+
+    fn assert_alive(&mut self) {
+        self.silent.iter_mut().chain(&mut self.answered).step_by(100).for_each(ask);
+    }
+}
+
+fn ask(stream: &mut TcpStream) {
+    stream.write_all(GET).unwrap();
+    let mut answer = [0; 1_024];
+    let read = stream.read(&mut answer).unwrap();
+    assert!(answer[..read].starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer[..read]));
+}
+
+/// A connection that is read until the server closes it.
+struct Watched {
+    stream: TcpStream,
+    heard: Vec<u8>,
+    is_over: bool,
+}
+
+impl Watched {
+    fn new(port: u16, first: &[u8]) -> Self {
+        let mut stream = connect(port);
+        stream.write_all(first).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        Self { stream, heard: Vec::new(), is_over: false }
+    }
+
+    /// Whether the server has closed it.
+    fn is_over(&mut self) -> bool {
+        let mut into = [0; 16 * 1_024];
+        while !self.is_over {
+            match self.stream.read(&mut into) {
+                Ok(0) => self.is_over = true,
+                Ok(read) => self.heard.extend_from_slice(&into[..read]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+                Err(_) => self.is_over = true,
+            }
+        }
+        true
+    }
+
+    fn assert_heard(&self, status: u16) {
+        let heard = String::from_utf8_lossy(&self.heard);
+        assert!(heard.starts_with(&format!("HTTP/1.1 {status} ")), "{status} is expected: {heard:?}");
+    }
+}
+
+fn until_all_are_over(watched: &mut [Watched], meanwhile: &mut impl FnMut(), mut each: impl FnMut(&mut TcpStream)) {
+    let outcome = wait_until("the server closes all of them", LIMIT, || {
+        let mut open = 0;
+        for client in watched.iter_mut() {
+            if !client.is_over() {
+                open += 1;
+                each(&mut client.stream);
+            }
+        }
+        meanwhile();
+        Ok(open == 0)
+    });
+    outcome.unwrap();
+}
+
+/// A byte at a time.
+fn slow_heads(port: u16, meanwhile: &mut impl FnMut()) {
+    let mut clients: Vec<Watched> = (0..SLOW).map(|_| Watched::new(port, b"GET / HTTP/1.1\r\nx-slow: ")).collect();
+    // The server may have closed just now.
+    until_all_are_over(&mut clients, meanwhile, |stream| drop(stream.write(b"y")));
+    clients.iter().for_each(|client| client.assert_heard(408));
+}
+
+fn half_sent_bodies(service: Service, port: u16, meanwhile: &mut impl FnMut()) {
+    let request = service.large_request() + "{\"event\":";
+    let mut clients: Vec<Watched> = (0..HALF_SENT).map(|_| Watched::new(port, request.as_bytes())).collect();
+    until_all_are_over(&mut clients, meanwhile, |_| {});
+    for client in &clients {
+        client.assert_heard(408);
+        assert!(String::from_utf8_lossy(&client.heard).contains("application/problem+json"));
+    }
+}
+
+fn floods_of_headers(port: u16) {
+    let many = (0..1_000).map(|number| format!("x-{number}: y\r\n")).collect::<String>();
+    let huge = format!("x-huge: {}\r\n", "y".repeat(256 * 1_024));
+    for headers in [many, huge] {
+        let mut stream = connect(port);
+        // Refused before it has taken all of it.
+        let _written = stream.write_all(format!("GET / HTTP/1.1\r\nhost: x\r\n{headers}\r\n").as_bytes());
+        let mut answer = [0; 64];
+        match stream.read(&mut answer) {
+            Ok(read) => assert!(answer[..read].starts_with(b"HTTP/1.1 431 "), "{answer:?}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+    }
+}
+
+/// They ask for more than the system buffers, and read nothing of it.
+fn deaf_clients(client: &Client, port: u16, meanwhile: &mut impl FnMut()) {
+    let cut_off = || {
+        let metrics = client.send(port, "GET", "/metrics", &[], b"").body;
+        let line = metrics.lines().find_map(|line| {
+            line.strip_prefix("neonhub_connections_ended_total{cause=\"slow_reader\"} ")?.parse::<usize>().ok()
+        });
+        line.unwrap_or(0)
+    };
+    let before = cut_off();
+    let requests = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(500);
+    let deaf: Vec<TcpStream> = (0..DEAF)
+        .map(|_| {
+            let mut stream = connect(port);
+            stream.write_all(&requests).unwrap();
+            stream
+        })
+        .collect();
+    let outcome = wait_until("all of them are cut off", LIMIT, || {
+        meanwhile();
+        Ok(cut_off() >= before + DEAF)
+    });
+    outcome.unwrap();
+    drop(deaf);
+}
