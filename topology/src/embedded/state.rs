@@ -176,15 +176,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         {
             let mut states = FjallStates::new(folder.path().to_path_buf(), 1 << 20);
-            let mut first = states.open("stage", PLACE).unwrap();
+            let first = states.open("stage", PLACE).unwrap();
             first.write(vec![(vec![1], Some(vec![7])), (vec![3], Some(vec![])), (vec![2], Some(vec![8]))]).unwrap();
-            let mut second = states.open("stage", PLACE).unwrap();
+            let second = states.open("stage", PLACE).unwrap();
             assert!(matches!(first.write(vec![(vec![1], None)]), Err(EngineError::Fenced(_))));
             assert!(matches!(first.clear(), Err(EngineError::Fenced(_))));
             second.write(vec![(vec![3], None)]).unwrap();
         }
         let mut states = FjallStates::new(folder.path().to_path_buf(), 1 << 20);
-        let mut again = states.open("stage", PLACE).unwrap();
+        let again = states.open("stage", PLACE).unwrap();
         assert_eq!((again.get(&[1]).unwrap(), again.get(&[3]).unwrap()), (Some(vec![7]), None));
         assert_eq!(keys(&*again, 0, 9), [[1], [2]]);
         assert_eq!(keys(&*again, 2, 2), Vec::<Vec<u8>>::new());
@@ -198,7 +198,7 @@ mod tests {
         std::fs::create_dir_all(folder.path().join("stage")).unwrap();
         std::fs::write(folder.path().join("stage/version"), b"no such").unwrap();
         let mut states = FjallStates::new(folder.path().to_path_buf(), 1 << 20);
-        let mut store = states.open("stage", PLACE).unwrap();
+        let store = states.open("stage", PLACE).unwrap();
         store.write(vec![(vec![1], Some(vec![7]))]).unwrap();
         assert_eq!(store.get(&[1]).unwrap(), Some(vec![7]));
     }
