@@ -1,9 +1,9 @@
 //! The local copy of a task's state, and the marker that says what it holds.
 //!
-//! The marker is written in one batch with the state. Its offsets are those at which the changelogs ended just before a
-//! commit that went through: the commit proves that nobody else had the partition by then, so everything before them is in
-//! the state. What comes after them is read again at the next start; a newer state in the store takes no harm from it,
-//! because the whole rest is read in order.
+//! The marker is written in one batch with the state. Its offsets are those at which the changelogs (of some stages their
+//! own output, too) ended just before a commit that went through: the commit proves that nobody else had the partition by
+//! then, so everything before them is in the state. What comes after them is read again at the next start; a newer state in
+//! the store takes no harm from it, because the whole rest is read in order.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const FORMAT: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
     format: u32,
-    /// Every record of the changelogs below these offsets is in the state: topic, partition, offset.
+    /// Every record of the changelogs below these offsets is in the state, as far as it has to be: topic, partition, offset.
     changelogs: Vec<(String, u32, u64)>,
     /// What the commit committed for the task's input.
     committed: u64,
@@ -40,11 +40,9 @@ impl Marker {
         now_ms: i64,
     ) -> Result<Self, EngineError> {
         let mut changelogs = Vec::new();
-        for part in plan {
-            if let Restore::Whole(place) = part {
-                let (_, end) = reader.bounds(*place)?;
-                changelogs.push((place.topic.name().to_owned(), place.partition, end));
-            }
+        for place in plan.iter().map(Restore::place) {
+            let (_, end) = reader.bounds(place)?;
+            changelogs.push((place.topic.name().to_owned(), place.partition, end));
         }
         Ok(Self { format: FORMAT, changelogs, committed, saved_at_ms: now_ms })
     }
@@ -68,7 +66,8 @@ impl Marker {
         self.changelogs.iter().find(is_it).map(|(_, _, offset)| *offset)
     }
 
-    /// Whether the log still has everything that came after it, tombstones included.
+    /// Whether the log still has everything that came after it, tombstones included. Of what is read by time, retention may
+    /// have taken a part: it is too old to be asked for, and lost to a state that is read from the log as well.
     fn is_usable(
         &self,
         reader: &mut dyn LogReader,
@@ -84,10 +83,10 @@ impl Marker {
         let keeps_ms = i64::try_from(keeps_everything_for.as_millis()).unwrap_or(i64::MAX);
         let is_young = (0..keeps_ms).contains(&now_ms.saturating_sub(self.saved_at_ms));
         for part in plan {
-            let Restore::Whole(place) = part else { continue };
-            let Some(offset) = self.offset(*place) else { return Ok(false) };
-            let (start, end) = reader.bounds(*place)?;
-            if offset < start || offset > end || offset < end && !is_young {
+            let Some(offset) = self.offset(part.place()) else { return Ok(false) };
+            let (start, end) = reader.bounds(part.place())?;
+            let is_compacted = matches!(part, Restore::Whole(_));
+            if offset > end || is_compacted && (offset < start || offset < end && !is_young) {
                 return Ok(false);
             }
         }
@@ -225,15 +224,16 @@ mod tests {
 
     /// Opens what was saved when the changelog ended at 10 and the input was committed up to 5: where to read on, if it is
     /// of any use. If not, it must be empty then.
-    fn reopened(log: (u64, u64), committed: Option<u64>, now_ms: i64, wanted: TopicPartition) -> Option<u64> {
+    fn reopened(log: (u64, u64), committed: Option<u64>, now_ms: i64, wanted: Restore) -> Option<u64> {
         let mut disk = MemoryStates::default();
-        let marker = Marker::before_commit(&mut Log(0, 10), &[Restore::Whole(PLACE)], 5, SAVED_AT_MS).unwrap();
+        let kept = if matches!(wanted, Restore::Whole(_)) { Restore::Whole(PLACE) } else { Restore::Since(PLACE, 7) };
+        let marker = Marker::before_commit(&mut Log(0, 10), &[kept], 5, SAVED_AT_MS).unwrap();
         let store = disk.open("stage", PLACE).unwrap();
         store.write(vec![(MARKER_KEY.to_vec(), Some(serde_json::to_vec(&marker).unwrap()))]).unwrap();
         store.write(vec![(b"a".to_vec(), Some(b"1".to_vec()))]).unwrap();
         let committed = committed.map(|offset| CommittedOffset { offset, metadata: String::new() });
         let store = disk.open("stage", PLACE).unwrap();
-        let plan = [Restore::Whole(wanted)];
+        let plan = [wanted];
         let local = LocalState::open(store, &mut Log(log.0, log.1), &plan, committed.as_ref(), now_ms).unwrap();
         assert_eq!(local.get(b"a").unwrap().is_some(), local.is_filled());
         assert_eq!(local.is_filled(), local.restore_from(PLACE).is_some());
@@ -249,7 +249,8 @@ mod tests {
             ((0, 12), 6, SAVED_AT_MS + keeps_ms - 1),
             ((10, 12), 5, SAVED_AT_MS),
         ] {
-            assert_eq!(reopened(log, Some(committed), now_ms, PLACE), Some(10), "{log:?} {committed} {now_ms}");
+            let whole = reopened(log, Some(committed), now_ms, Restore::Whole(PLACE));
+            assert_eq!(whole, Some(10), "{log:?} {committed} {now_ms}");
         }
         for (log, committed, now_ms) in [
             // Compaction may have taken tombstones; the clock went back; the log lost its beginning, or its end.
@@ -261,9 +262,28 @@ mod tests {
             ((0, 10), Some(4), SAVED_AT_MS),
             ((0, 10), None, SAVED_AT_MS),
         ] {
-            assert_eq!(reopened(log, committed, now_ms, PLACE), None, "{log:?} {committed:?} {now_ms}");
+            let whole = reopened(log, committed, now_ms, Restore::Whole(PLACE));
+            assert_eq!(whole, None, "{log:?} {committed:?} {now_ms}");
         }
-        assert_eq!(reopened((0, 10), Some(5), SAVED_AT_MS, OTHER), None, "a changelog that it does not name");
+        let other = reopened((0, 10), Some(5), SAVED_AT_MS, Restore::Whole(OTHER));
+        assert_eq!(other, None, "a changelog that it does not name");
+    }
+
+    #[test]
+    fn what_is_read_by_time_may_have_lost_its_beginning_and_is_never_compacted() {
+        let day_ms = 86_400_000;
+        for (log, now_ms) in [
+            ((0, 10), SAVED_AT_MS),
+            ((0, 12), SAVED_AT_MS + day_ms),
+            ((11, 12), SAVED_AT_MS),
+            ((0, 12), SAVED_AT_MS - 1),
+        ] {
+            let since = reopened(log, Some(5), now_ms, Restore::Since(PLACE, 99));
+            assert_eq!(since, Some(10), "{log:?} {now_ms}");
+        }
+        assert_eq!(reopened((0, 9), Some(5), SAVED_AT_MS, Restore::Since(PLACE, 7)), None, "another log");
+        assert_eq!(reopened((0, 12), Some(4), SAVED_AT_MS, Restore::Since(PLACE, 7)), None, "another group");
+        assert_eq!(reopened((0, 12), Some(5), SAVED_AT_MS, Restore::Since(OTHER, 7)), None, "not named");
     }
 
     #[test]

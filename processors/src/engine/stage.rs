@@ -13,6 +13,14 @@ pub enum Restore {
     Since(TopicPartition, i64),
 }
 
+impl Restore {
+    #[must_use]
+    pub fn place(&self) -> TopicPartition {
+        let (Self::Whole(place) | Self::Since(place, _)) = self;
+        *place
+    }
+}
+
 /// A processor: how to make, restore and run the task of one input partition.
 pub trait Stage: Send {
     type Task: Send;
@@ -49,7 +57,7 @@ pub trait Stage: Send {
         local: Option<LocalState>,
     ) -> Result<Self::Task, EngineError>;
 
-    /// What is to be read before the task may run; of what is read whole, what the local state holds is left out.
+    /// What is to be read before the task may run; what the local state holds is left out.
     fn restore_plan(&self, partition: TopicPartition, committed: Option<&CommittedOffset>) -> Vec<Restore>;
 
     /// # Errors

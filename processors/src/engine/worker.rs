@@ -365,17 +365,14 @@ impl<S: Stage> Worker<S> {
         part: Restore,
         local: Option<&LocalState>,
     ) -> Result<(TopicPartition, u64, u64), EngineError> {
-        match part {
-            Restore::Whole(place) => {
-                let (start, end) = self.reader.bounds(place)?;
-                let held_to = local.and_then(|local| local.restore_from(place)).unwrap_or(start);
-                Ok((place, held_to.max(start), end))
-            }
-            Restore::Since(place, timestamp_ms) => {
-                let (start, end) = self.reader.bounds(place)?;
-                Ok((place, self.reader.offset_for_time(place, timestamp_ms)?.max(start), end))
-            }
-        }
+        let place = part.place();
+        let (start, end) = self.reader.bounds(place)?;
+        let wanted = match part {
+            Restore::Whole(_) => start,
+            Restore::Since(_, timestamp_ms) => self.reader.offset_for_time(place, timestamp_ms)?,
+        };
+        let held_to = local.and_then(|local| local.restore_from(place)).unwrap_or(start);
+        Ok((place, wanted.max(held_to).max(start), end))
     }
 
     fn follow_globals(&mut self) -> Result<(), EngineError> {

@@ -1,53 +1,111 @@
-//! Pure: no I/O, no clock, no async.
+//! Pure but for the local state: no clock, no async.
 //!
 //! Identity: whose an anonymous id is. `identify` with both ids and `alias` say so; later events that carry the anonymous
 //! id only get the user's.
 
 use bytes::Bytes;
-use hashbrown::HashMap;
 use neonhub_schemas::codec::header;
 use neonhub_schemas::control::IdentityLink;
 use neonhub_schemas::event::{Envelope, Kind};
 use neonhub_schemas::record::{Headers, NewRecord};
 use neonhub_schemas::topics::Topic;
+use serde::{Deserialize, Serialize};
+
+use super::kept::{Kept, Key, Value};
+use super::stored;
+use crate::engine::{EngineError, LocalState};
+
+/// Whose an anonymous id is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct User {
+    id: String,
+}
+
+impl Value for User {
+    /// Workspace and anonymous id.
+    type Key = String;
+    const TABLE: u8 = stored::LINKS;
+
+    fn heap_size(&self) -> usize {
+        self.id.capacity()
+    }
+
+    /// Links are never over; any of them may leave memory.
+    fn touched_at_ms(&self) -> i64 {
+        0
+    }
+}
+
+impl Key for String {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        std::str::from_utf8(bytes).ok().map(str::to_owned)
+    }
+
+    fn heap_size(&self) -> usize {
+        self.len()
+    }
+}
 
 /// Links by workspace and anonymous id.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Identities {
-    users: HashMap<String, String>,
+    pub users: Kept<User>,
 }
 
 impl Identities {
+    /// `is_kept`: whether it will be saved.
+    #[must_use]
+    pub fn new(is_kept: bool) -> Self {
+        Self { users: Kept::new(is_kept) }
+    }
+
     /// What an event teaches: the link, when it is new.
-    pub fn learn(&mut self, event: &Envelope<'_>) -> Option<IdentityLink> {
+    ///
+    /// # Errors
+    /// The local state cannot be read.
+    pub fn learn(
+        &mut self,
+        event: &Envelope<'_>,
+        local: Option<&LocalState>,
+    ) -> Result<Option<IdentityLink>, EngineError> {
         let anonymous_id = match event.kind {
             Kind::Alias => event.previous_id.as_deref(),
             _ => event.anonymous_id.as_deref(),
-        }?;
-        let user_id = event.user_id.as_deref()?;
+        };
+        let (Some(anonymous_id), Some(user_id)) = (anonymous_id, event.user_id.as_deref()) else { return Ok(None) };
         if anonymous_id.is_empty() || user_id.is_empty() || anonymous_id == user_id {
-            return None;
+            return Ok(None);
         }
-        let known = self.users.insert(link_key(&event.workspace, anonymous_id), user_id.to_owned());
-        (known.as_deref() != Some(user_id)).then(|| IdentityLink {
+        let key = link_key(&event.workspace, anonymous_id);
+        if self.users.get(&key, local)?.is_some_and(|known| known.id == user_id) {
+            return Ok(None);
+        }
+        self.users.put(key, User { id: user_id.to_owned() });
+        Ok(Some(IdentityLink {
             workspace: event.workspace.clone().into_owned(),
             anonymous_id: anonymous_id.to_owned(),
             user_id: user_id.to_owned(),
-        })
+        }))
     }
 
-    #[must_use]
-    pub fn user_of(&self, workspace: &str, anonymous_id: &str) -> Option<&str> {
-        self.users.get(&link_key(workspace, anonymous_id)).map(String::as_str)
+    /// # Errors
+    /// The local state cannot be read.
+    pub fn user_of(
+        &mut self,
+        workspace: &str,
+        anonymous_id: &str,
+        local: Option<&LocalState>,
+    ) -> Result<Option<&str>, EngineError> {
+        let user = self.users.get(&link_key(workspace, anonymous_id), local)?;
+        Ok(user.map(|user| user.id.as_str()))
     }
 
     pub fn restore(&mut self, link: IdentityLink) {
-        self.users.insert(link_key(&link.workspace, &link.anonymous_id), link.user_id);
-    }
-
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.users.len()
+        self.users.put(link_key(&link.workspace, &link.anonymous_id), User { id: link.user_id });
     }
 }
 
@@ -79,29 +137,29 @@ mod tests {
         let mut event = Envelope::decode(TRACK.as_bytes()).unwrap();
         event.anonymous_id = Some(anonymous_id.into());
         event.user_id = Some(user_id.into());
-        identities.learn(&event).is_some()
+        identities.learn(&event, None).unwrap().is_some()
     }
 
     #[test]
     fn a_link_is_told_when_it_is_new_or_another() {
-        let mut identities = Identities::default();
+        let mut identities = Identities::new(false);
         assert!(learn(&mut identities, "anon-1", "user-1"));
         assert!(!learn(&mut identities, "anon-1", "user-1"));
         assert!(learn(&mut identities, "anon-2", "user-1"));
         assert!(learn(&mut identities, "anon-1", "user-2"));
-        assert_eq!(identities.len(), 2);
-        assert_eq!(identities.user_of("acme", "anon-1"), Some("user-2"));
-        assert_eq!(identities.user_of("acme", "anon-2"), Some("user-1"));
-        assert_eq!(identities.user_of("other", "anon-1"), None);
+        assert_eq!(identities.users.len(), 2);
+        assert_eq!(identities.user_of("acme", "anon-1", None).unwrap(), Some("user-2"));
+        assert_eq!(identities.user_of("acme", "anon-2", None).unwrap(), Some("user-1"));
+        assert_eq!(identities.user_of("other", "anon-1", None).unwrap(), None);
     }
 
     #[test]
     fn an_empty_id_or_one_that_names_itself_teaches_nothing() {
-        let mut identities = Identities::default();
+        let mut identities = Identities::new(false);
         for (anonymous_id, user_id) in [("", "user-1"), ("anon-1", ""), ("same", "same")] {
             assert!(!learn(&mut identities, anonymous_id, user_id), "{anonymous_id:?} {user_id:?}");
         }
-        assert_eq!(identities.len(), 0);
+        assert_eq!(identities.users.len(), 0);
     }
 
     #[test]

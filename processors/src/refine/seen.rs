@@ -1,27 +1,104 @@
-//! Pure: no I/O, no clock, no async.
+//! Pure but for the local state: no clock, no async.
 //!
 //! The seen-set: 64-bit hashes of (actor, message id), forgotten one dedup window after they were received.
+//!
+//! With a local state each save leaves the hashes that came since the last one there, as a run. When memory is short, the
+//! oldest buckets are left to it altogether, as one run or a few; a filter in memory knows about all but a few in a thousand
+//! of the others that they are not among them. A bucket that is over takes its runs with it.
 
 use std::collections::VecDeque;
 
 use hashbrown::HashSet;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::filter::Filter;
+use super::runs::Run;
+use super::stored::{Meta, StoredBucket};
+use crate::engine::{Change, EngineError, LocalState};
+
 /// Buckets the window is cut into; a hash is forgotten with its bucket.
 const BUCKETS: i64 = 8;
+
+/// So many runs of hashes that are in memory, too, become one.
+const YOUNG_RUNS: usize = 64;
 
 /// About 12 bytes a message. Times are those of the records, not of the clock, so that a replay decides the same.
 #[derive(Debug)]
 pub struct SeenSet {
     bucket_ms: i64,
     /// Newest last.
-    buckets: VecDeque<(i64, HashSet<u64, std::hash::BuildHasherDefault<Prehashed>>)>,
+    buckets: VecDeque<Bucket>,
+    /// Whether it is to be saved.
+    is_kept: bool,
+    next_run: u64,
+    /// Runs of buckets that are over; until the next save.
+    removed: Vec<Run>,
+}
+
+#[derive(Debug, Default)]
+struct Bucket {
+    number: i64,
+    /// In memory; all of them, unless some are spilled.
+    hashes: HashSet<u64, std::hash::BuildHasherDefault<Prehashed>>,
+    /// Those of them that no run has.
+    unsaved: Vec<u64>,
+    /// Runs of the others.
+    young: Vec<Run>,
+    /// What is in the local state only. Each run is at least twice as long as the next.
+    spilled: Vec<Spilled>,
+}
+
+#[derive(Debug)]
+struct Spilled {
+    run: Run,
+    /// `None`: there is no room for it, and the run itself is asked.
+    filter: Option<Filter>,
 }
 
 impl SeenSet {
+    /// `is_kept`: whether it will be saved.
     #[must_use]
-    pub fn new(window_ms: i64) -> Self {
-        Self { bucket_ms: (window_ms / BUCKETS).max(1), buckets: VecDeque::new() }
+    pub fn new(window_ms: i64, is_kept: bool) -> Self {
+        let bucket_ms = (window_ms / BUCKETS).max(1);
+        Self { bucket_ms, buckets: VecDeque::new(), is_kept, next_run: 0, removed: Vec::new() }
+    }
+
+    /// Takes up what was saved.
+    ///
+    /// # Errors
+    /// The local state cannot be read, or is of another window.
+    pub fn load(&mut self, meta: &Meta, newest_ms: Option<i64>, local: &LocalState) -> Result<(), EngineError> {
+        if meta.bucket_ms != self.bucket_ms {
+            let detail = format!("it has buckets of {} ms, not {} ms", meta.bucket_ms, self.bucket_ms);
+            return local.trusting(Err(EngineError::Unavailable(detail)));
+        }
+        self.next_run = meta.next_run;
+        for stored in &meta.buckets {
+            if newest_ms.is_some_and(|newest_ms| stored.number < self.oldest(newest_ms)) {
+                self.removed.extend(stored.young.iter().chain(&stored.spilled));
+                continue;
+            }
+            let mut bucket = Bucket { number: stored.number, young: stored.young.clone(), ..Bucket::default() };
+            for run in &stored.young {
+                bucket.hashes.extend(run.read(local)?);
+            }
+            for run in &stored.spilled {
+                let filter = Some(Filter::of(&run.read(local)?));
+                bucket.spilled.push(Spilled { run: *run, filter });
+            }
+            self.buckets.push_back(bucket);
+        }
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn meta(&self) -> Meta {
+        let stored = |bucket: &Bucket| StoredBucket {
+            number: bucket.number,
+            young: bucket.young.clone(),
+            spilled: bucket.spilled.iter().map(|spilled| spilled.run).collect(),
+        };
+        Meta { bucket_ms: self.bucket_ms, next_run: self.next_run, buckets: self.buckets.iter().map(stored).collect() }
     }
 
     #[must_use]
@@ -30,37 +107,147 @@ impl SeenSet {
     }
 
     /// Whether it is new. A message is known for at least the whole window.
-    pub fn insert(&mut self, hash: u64, received_at_ms: i64) -> bool {
+    ///
+    /// # Errors
+    /// The local state cannot be read.
+    pub fn insert(&mut self, hash: u64, received_at_ms: i64, local: Option<&LocalState>) -> Result<bool, EngineError> {
         self.forget(received_at_ms);
-        if self.buckets.iter().any(|(_, hashes)| hashes.contains(&hash)) {
-            return false;
-        }
-        let bucket = received_at_ms.div_euclid(self.bucket_ms);
-        match self.buckets.back_mut() {
-            // A record with an older time than the last one goes with the newest: it is kept a little longer.
-            Some((newest, hashes)) if *newest >= bucket => hashes.insert(hash),
-            _ => {
-                self.buckets.push_back((bucket, HashSet::default()));
-                self.buckets.back_mut().is_some_and(|(_, hashes)| hashes.insert(hash))
+        // Most retries come soon.
+        for bucket in self.buckets.iter().rev() {
+            if bucket.hashes.contains(&hash) || bucket.is_spilled(hash, local)? {
+                return Ok(false);
             }
         }
+        let number = received_at_ms.div_euclid(self.bucket_ms);
+        // A record with an older time than the last one goes with the newest: it is kept a little longer.
+        if self.buckets.back().is_none_or(|newest| newest.number < number) {
+            self.buckets.push_back(Bucket { number, ..Bucket::default() });
+        }
+        if let Some(newest) = self.buckets.back_mut() {
+            newest.hashes.insert(hash);
+            if self.is_kept {
+                newest.unsaved.push(hash);
+            }
+        }
+        Ok(true)
     }
 
     fn forget(&mut self, now_ms: i64) {
-        let oldest = now_ms.div_euclid(self.bucket_ms) - BUCKETS;
-        while self.buckets.front().is_some_and(|(bucket, _)| *bucket < oldest) {
-            self.buckets.pop_front();
+        let oldest = self.oldest(now_ms);
+        while let Some(bucket) = self.buckets.pop_front_if(|bucket| bucket.number < oldest) {
+            self.removed.extend(bucket.young);
+            self.removed.extend(bucket.spilled.iter().map(|spilled| spilled.run));
         }
     }
 
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.buckets.iter().map(|(_, hashes)| hashes.len()).sum()
+    fn oldest(&self, now_ms: i64) -> i64 {
+        now_ms.div_euclid(self.bucket_ms) - BUCKETS
     }
 
     #[must_use]
+    pub fn is_saved(&self) -> bool {
+        self.removed.is_empty() && self.buckets.iter().all(|bucket| bucket.unsaved.is_empty())
+    }
+
+    /// What the local state lacks, and what it has too much. After [`Self::spill`], if there is one.
+    pub fn changes(&mut self, changes: &mut Vec<Change>) {
+        self.removed.drain(..).for_each(|run| run.remove(changes));
+        for bucket in self.buckets.iter_mut().filter(|bucket| !bucket.unsaved.is_empty()) {
+            let mut hashes = std::mem::take(&mut bucket.unsaved);
+            if bucket.young.len() >= YOUNG_RUNS {
+                bucket.young.drain(..).for_each(|run| run.remove(changes));
+                hashes = bucket.hashes.iter().copied().collect();
+            }
+            hashes.sort_unstable();
+            bucket.young.push(Run::write(self.next_run, &hashes, changes));
+            self.next_run += 1;
+        }
+    }
+
+    /// Leaves hashes to the local state, the oldest buckets first, then even their filters, until no more than so many bytes
+    /// are in memory. What it needs to know of each run stays.
+    ///
+    /// # Errors
+    /// The local state cannot be read.
+    pub fn spill(&mut self, bytes: usize, local: &LocalState, changes: &mut Vec<Change>) -> Result<(), EngineError> {
+        for index in 0..self.buckets.len() {
+            if self.heap_size() <= bytes {
+                return Ok(());
+            }
+            let bucket = &mut self.buckets[index];
+            if !bucket.hashes.is_empty() {
+                bucket.spill(self.next_run, local, changes)?;
+                self.next_run += 1;
+            }
+        }
+        for index in 0..self.buckets.len() {
+            for place in 0..self.buckets[index].spilled.len() {
+                if self.heap_size() <= bytes {
+                    return Ok(());
+                }
+                self.buckets[index].spilled[place].filter = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether [`Self::spill`] would leave anything to the local state.
+    #[must_use]
+    pub fn can_spill(&self) -> bool {
+        self.buckets
+            .iter()
+            .any(|bucket| !bucket.hashes.is_empty() || bucket.spilled.iter().any(|spilled| spilled.filter.is_some()))
+    }
+
+    /// Hashes in memory.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.buckets.iter().map(|bucket| bucket.hashes.len()).sum()
+    }
+
+    /// Bytes in memory.
+    #[must_use]
     pub fn heap_size(&self) -> usize {
-        self.buckets.iter().map(|(_, hashes)| hashes.allocation_size()).sum()
+        self.buckets.iter().map(Bucket::heap_size).sum()
+    }
+}
+
+impl Bucket {
+    fn is_spilled(&self, hash: u64, local: Option<&LocalState>) -> Result<bool, EngineError> {
+        for Spilled { run, filter } in &self.spilled {
+            let is_asked = filter.as_ref().is_none_or(|filter| filter.may_hold(hash));
+            if is_asked
+                && let Some(local) = local
+                && run.holds(hash, local)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Everything that is in memory becomes one run, together with those that are not much longer.
+    fn spill(&mut self, id: u64, local: &LocalState, changes: &mut Vec<Change>) -> Result<(), EngineError> {
+        let mut hashes: Vec<u64> = std::mem::take(&mut self.hashes).into_iter().collect();
+        self.unsaved = Vec::new();
+        std::mem::take(&mut self.young).into_iter().for_each(|run| run.remove(changes));
+        while let Some(shorter) = self.spilled.pop_if(|last| last.run.count < 2 * hashes.len() as u64) {
+            hashes.extend(shorter.run.read(local)?);
+            shorter.run.remove(changes);
+        }
+        hashes.sort_unstable();
+        let filter = Some(Filter::of(&hashes));
+        self.spilled.push(Spilled { run: Run::write(id, &hashes, changes), filter });
+        Ok(())
+    }
+
+    fn heap_size(&self) -> usize {
+        let filters = self.spilled.iter().filter_map(|spilled| spilled.filter.as_ref()).map(Filter::heap_size);
+        self.hashes.allocation_size()
+            + self.unsaved.capacity() * size_of::<u64>()
+            + self.young.capacity() * size_of::<Run>()
+            + self.spilled.capacity() * size_of::<Spilled>()
+            + filters.sum::<usize>()
     }
 }
 
@@ -85,38 +272,45 @@ impl std::hash::Hasher for Prehashed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{MemoryStates, StateStores as _};
+    use neonhub_schemas::record::TopicPartition;
+    use neonhub_schemas::topics::Topic;
+
+    fn is_new(seen: &mut SeenSet, hash: u64, received_at_ms: i64) -> bool {
+        seen.insert(hash, received_at_ms, None).unwrap()
+    }
 
     #[test]
     fn a_message_is_known_for_the_window_and_forgotten_after_it() {
-        let mut seen = SeenSet::new(3_600_000);
+        let mut seen = SeenSet::new(3_600_000, false);
         let hash = SeenSet::hash(b"acme|anon-1", b"m-1");
-        assert!(seen.insert(hash, 0));
-        assert!(!seen.insert(hash, 0));
-        assert!(!seen.insert(hash, 3_600_000));
-        assert!(seen.insert(hash, 3_600_000 + 450_000));
+        assert!(is_new(&mut seen, hash, 0));
+        assert!(!is_new(&mut seen, hash, 0));
+        assert!(!is_new(&mut seen, hash, 3_600_000));
+        assert!(is_new(&mut seen, hash, 3_600_000 + 450_000));
         assert_eq!(seen.len(), 1);
     }
 
     #[test]
     fn the_same_id_from_another_actor_is_another_message() {
-        let mut seen = SeenSet::new(1_000);
-        assert!(seen.insert(SeenSet::hash(b"acme|a", b"m"), 0));
-        assert!(seen.insert(SeenSet::hash(b"acme|b", b"m"), 0));
+        let mut seen = SeenSet::new(1_000, false);
+        assert!(is_new(&mut seen, SeenSet::hash(b"acme|a", b"m"), 0));
+        assert!(is_new(&mut seen, SeenSet::hash(b"acme|b", b"m"), 0));
         // A record with an earlier time than the last does not disturb the order of the buckets.
-        assert!(seen.insert(SeenSet::hash(b"acme|c", b"m"), -500));
-        assert!(!seen.insert(SeenSet::hash(b"acme|c", b"m"), -500));
+        assert!(is_new(&mut seen, SeenSet::hash(b"acme|c", b"m"), -500));
+        assert!(!is_new(&mut seen, SeenSet::hash(b"acme|c", b"m"), -500));
     }
 
     #[test]
     fn each_message_is_forgotten_by_its_own_time() {
-        let mut seen = SeenSet::new(8_000);
-        assert!(seen.insert(1, 0));
-        assert!(seen.insert(2, 7_000));
-        assert!(seen.insert(1, 9_000), "the first is out of the window");
-        assert!(!seen.insert(2, 12_000), "the second is not");
+        let mut seen = SeenSet::new(8_000, false);
+        assert!(is_new(&mut seen, 1, 0));
+        assert!(is_new(&mut seen, 2, 7_000));
+        assert!(is_new(&mut seen, 1, 9_000), "the first is out of the window");
+        assert!(!is_new(&mut seen, 2, 12_000), "the second is not");
         // Out of order, or many at a time: no more buckets than the window has.
         (0..100).for_each(|hash| {
-            seen.insert(100 + hash, 12_000 - i64::try_from(hash).unwrap());
+            is_new(&mut seen, 100 + hash, 12_000 - i64::try_from(hash).unwrap());
         });
         assert!(seen.buckets.len() <= 9, "{} buckets", seen.buckets.len());
         assert_eq!(seen.len(), 102);
@@ -137,5 +331,96 @@ mod tests {
         assert_eq!(std::hash::Hasher::finish(&hasher), all[0], "not hashed twice");
         std::hash::Hasher::write(&mut hasher, b"bytes");
         assert_eq!(std::hash::Hasher::finish(&hasher), xxh3_64(b"bytes"));
+    }
+    fn local() -> LocalState {
+        let place = TopicPartition { topic: Topic::RawCampaign, partition: 0 };
+        LocalState::empty(MemoryStates::default().open("refine", place).unwrap()).unwrap()
+    }
+
+    fn hash_of(number: u64) -> u64 {
+        xxh3_64(&number.to_le_bytes())
+    }
+
+    fn pages(local: &LocalState) -> usize {
+        let mut pages = 0;
+        local
+            .scan(&[0], &[9], |_, _| {
+                pages += 1;
+                true
+            })
+            .unwrap();
+        pages
+    }
+
+    /// Saves, and leaves to the local state what is beyond so many bytes.
+    fn save(seen: &mut SeenSet, local: &LocalState, bytes: usize) {
+        let mut changes = Vec::new();
+        seen.spill(bytes, local, &mut changes).unwrap();
+        seen.changes(&mut changes);
+        let mut keys: Vec<_> = changes.iter().map(|(key, _)| key.clone()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), changes.len(), "one change of a key in a batch");
+        local.write(changes).unwrap();
+        assert!(seen.is_saved());
+    }
+
+    #[test]
+    fn spilled_hashes_are_known_and_go_with_their_bucket() {
+        let (mut seen, local) = (SeenSet::new(8_000, true), local());
+        for number in 0..9_000 {
+            let received_ms = i64::try_from(number).unwrap();
+            assert!(seen.insert(hash_of(number), received_ms, Some(&local)).unwrap());
+            if number % 100 == 99 {
+                save(&mut seen, &local, 3_000);
+                assert!(seen.heap_size() <= 3_000 || !seen.can_spill(), "{} bytes", seen.heap_size());
+            }
+        }
+        // Each run at least twice as long as the next: few of them, whatever the number of saves.
+        let runs = |seen: &SeenSet| seen.buckets.iter().map(|bucket| bucket.spilled.len()).max();
+        assert!(seen.len() < 200 && runs(&seen) <= Some(5), "{:?}", seen.meta());
+        for number in 1_000..9_000 {
+            assert!(!seen.insert(hash_of(number), 9_000, Some(&local)).unwrap(), "{number}");
+        }
+        let full = pages(&local);
+        assert!(seen.insert(1, 16_999, Some(&local)).unwrap(), "all but the newest bucket is over");
+        save(&mut seen, &local, 3_000);
+        assert!(pages(&local) < full / 4, "{} of {full} pages are left", pages(&local));
+        assert!(seen.insert(hash_of(1_000), 16_999, Some(&local)).unwrap());
+    }
+
+    #[test]
+    fn without_their_filters_runs_are_asked_themselves() {
+        let (mut seen, local) = (SeenSet::new(8_000, true), local());
+        (0..100).for_each(|number| assert!(seen.insert(hash_of(number), 0, Some(&local)).unwrap()));
+        save(&mut seen, &local, 400);
+        assert!(seen.len() == 0 && seen.can_spill(), "the filter is small enough");
+        save(&mut seen, &local, 0);
+        assert!(!seen.can_spill());
+        assert!((0..100).all(|number| !seen.insert(hash_of(number), 0, Some(&local)).unwrap()));
+        assert!((100..200).all(|number| seen.insert(hash_of(number), 0, Some(&local)).unwrap()));
+    }
+
+    #[test]
+    fn what_was_saved_is_taken_up_and_many_small_runs_become_one() {
+        let (mut seen, local) = (SeenSet::new(8_000, true), local());
+        for number in 0..200 {
+            assert!(seen.insert(hash_of(number), 500, Some(&local)).unwrap());
+            save(&mut seen, &local, usize::MAX);
+        }
+        assert!(seen.buckets[0].young.len() <= YOUNG_RUNS && seen.len() == 200);
+        save(&mut seen, &local, 500);
+        (200..300).for_each(|number| assert!(seen.insert(hash_of(number), 1_500, Some(&local)).unwrap()));
+        save(&mut seen, &local, usize::MAX);
+        let mut again = SeenSet::new(8_000, true);
+        again.load(&seen.meta(), Some(1_500), &local).unwrap();
+        assert_eq!((again.meta(), again.len()), (seen.meta(), 100));
+        assert!((0..300).all(|number| !again.insert(hash_of(number), 1_500, Some(&local)).unwrap()));
+        assert!(again.insert(hash_of(300), 1_500, Some(&local)).unwrap());
+        // What is over by then is not read, but removed.
+        let mut later = SeenSet::new(8_000, true);
+        later.load(&seen.meta(), Some(9_500), &local).unwrap();
+        assert!(later.buckets.len() == 1 && !later.is_saved());
+        assert!(SeenSet::new(16_000, true).load(&seen.meta(), None, &local).is_err(), "buckets of another length");
     }
 }

@@ -1,13 +1,20 @@
-//! Pure: no I/O, no clock, no async.
+//! Pure but for the local state: no clock, no async.
 //!
 //! Sessions: an actor's events with no gap of more than half an hour (event time) between them.
 
-use hashbrown::HashMap;
 use neonhub_schemas::ids;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-#[derive(Clone, Debug)]
-struct Session {
+use super::kept::{Kept, Key, Value};
+use super::stored;
+use crate::engine::{Change, EngineError, LocalState};
+
+/// Sessions in the local state that are looked over in one save, at most.
+const PORTION: usize = 50_000;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Session {
     id: String,
     first_ms: i64,
     last_ms: i64,
@@ -15,57 +22,109 @@ struct Session {
     received_at_ms: i64,
 }
 
+impl Value for Session {
+    /// A hash of the actor.
+    type Key = u64;
+    const TABLE: u8 = stored::SESSIONS;
+
+    fn heap_size(&self) -> usize {
+        self.id.capacity()
+    }
+
+    fn touched_at_ms(&self) -> i64 {
+        self.received_at_ms
+    }
+}
+
+impl Key for u64 {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.to_be_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self::from_be_bytes)
+    }
+
+    fn heap_size(&self) -> usize {
+        0
+    }
+}
+
 /// The current session of each actor.
 #[derive(Debug)]
 pub struct Sessions {
     gap_ms: i64,
     keep_ms: i64,
-    by_actor: HashMap<u64, Session>,
+    pub by_actor: Kept<Session>,
     forgotten_at_ms: i64,
+    /// Where the local state is looked over next, if it is.
+    sweep_from: Option<Vec<u8>>,
 }
 
 impl Sessions {
-    /// `keep_ms`: how long after its last event was received a session is kept in memory.
+    /// `keep_ms`: how long after its last event was received a session is kept. `is_kept`: whether it will be saved.
     #[must_use]
-    pub fn new(gap_ms: i64, keep_ms: i64) -> Self {
-        Self { gap_ms, keep_ms: keep_ms.max(gap_ms), by_actor: HashMap::new(), forgotten_at_ms: i64::MIN }
+    pub fn new(gap_ms: i64, keep_ms: i64, is_kept: bool) -> Self {
+        Self {
+            gap_ms,
+            keep_ms: keep_ms.max(gap_ms),
+            by_actor: Kept::new(is_kept),
+            forgotten_at_ms: i64::MIN,
+            sweep_from: None,
+        }
     }
 
     /// The session an event belongs to. An event from long before the current session gets one of its own and leaves
     /// the current one as it is.
-    pub fn assign(&mut self, place: &Place<'_>, event_ms: i64, received_at_ms: i64) -> String {
+    ///
+    /// # Errors
+    /// The local state cannot be read.
+    pub fn assign(
+        &mut self,
+        place: &Place<'_>,
+        event_ms: i64,
+        received_at_ms: i64,
+        local: Option<&LocalState>,
+    ) -> Result<String, EngineError> {
         self.forget(received_at_ms);
-        let actor_hash = xxh3_64(place.key);
-        if let Some(current) = self.by_actor.get_mut(&actor_hash) {
+        let (actor_hash, oldest) = (xxh3_64(place.key), received_at_ms.saturating_sub(self.keep_ms));
+        let current = self.by_actor.get_mut(&actor_hash, local)?;
+        if let Some(current) = current.filter(|current| current.received_at_ms >= oldest) {
             let reach = current.first_ms.saturating_sub(self.gap_ms)..=current.last_ms.saturating_add(self.gap_ms);
             if reach.contains(&event_ms) {
-                current.first_ms = current.first_ms.min(event_ms);
-                current.last_ms = current.last_ms.max(event_ms);
-                current.received_at_ms = received_at_ms;
-                return current.id.clone();
+                current.go_on(event_ms, received_at_ms);
+                return Ok(current.id.clone());
             }
             if event_ms < current.first_ms {
-                return ids::session_id(place.workspace, place.actor, place.message_id);
+                return Ok(ids::session_id(place.workspace, place.actor, place.message_id));
             }
         }
         let id = ids::session_id(place.workspace, place.actor, place.message_id);
-        let session = Session { id: id.clone(), first_ms: event_ms, last_ms: event_ms, received_at_ms };
-        self.by_actor.insert(actor_hash, session);
-        id
+        self.by_actor.put(actor_hash, Session::begin(id.clone(), event_ms, received_at_ms));
+        Ok(id)
     }
 
-    /// Takes up what an event of the output says: its session and time.
-    pub fn restore(&mut self, key: &[u8], session_id: &str, event_ms: i64, received_at_ms: i64) {
+    /// Takes up what an event of the output says: its session and time. What it knows already does no harm.
+    ///
+    /// # Errors
+    /// The local state cannot be read.
+    pub fn restore(
+        &mut self,
+        key: &[u8],
+        session_id: &str,
+        event_ms: i64,
+        received_at_ms: i64,
+        local: Option<&LocalState>,
+    ) -> Result<(), EngineError> {
         self.forget(received_at_ms);
-        let fresh = || Session { id: session_id.to_owned(), first_ms: event_ms, last_ms: event_ms, received_at_ms };
-        let current = self.by_actor.entry(xxh3_64(key)).or_insert_with(fresh);
-        if current.id == session_id {
-            current.first_ms = current.first_ms.min(event_ms);
-            current.last_ms = current.last_ms.max(event_ms);
-            current.received_at_ms = received_at_ms;
-        } else if event_ms > current.last_ms {
-            *current = fresh();
+        let (actor_hash, oldest) = (xxh3_64(key), received_at_ms.saturating_sub(self.keep_ms));
+        match self.by_actor.get_mut(&actor_hash, local)? {
+            Some(current) if current.id == session_id => current.go_on(event_ms, received_at_ms),
+            // A stray one, of a session of its own.
+            Some(current) if current.received_at_ms >= oldest && event_ms <= current.last_ms => {}
+            _ => self.by_actor.put(actor_hash, Session::begin(session_id.to_owned(), event_ms, received_at_ms)),
         }
+        Ok(())
     }
 
     fn forget(&mut self, now_ms: i64) {
@@ -75,12 +134,33 @@ impl Sessions {
         }
         self.forgotten_at_ms = now_ms;
         let oldest = now_ms - self.keep_ms;
-        self.by_actor.retain(|_, session| session.received_at_ms >= oldest);
+        self.by_actor.retain(|session| session.received_at_ms >= oldest);
+        self.sweep_from.get_or_insert_default();
     }
 
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.by_actor.len()
+    /// Removes a portion of what is over from the local state; before anything leaves memory.
+    ///
+    /// # Errors
+    /// The local state cannot be read.
+    pub fn sweep(&mut self, local: &LocalState, changes: &mut Vec<Change>) -> Result<(), EngineError> {
+        if let Some(from) = self.sweep_from.take() {
+            let oldest = self.forgotten_at_ms - self.keep_ms;
+            let stays = |session: &Session| session.received_at_ms >= oldest;
+            self.sweep_from = self.by_actor.sweep(&from, PORTION, stays, local, changes)?;
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    fn begin(id: String, event_ms: i64, received_at_ms: i64) -> Self {
+        Self { id, first_ms: event_ms, last_ms: event_ms, received_at_ms }
+    }
+
+    fn go_on(&mut self, event_ms: i64, received_at_ms: i64) {
+        self.first_ms = self.first_ms.min(event_ms);
+        self.last_ms = self.last_ms.max(event_ms);
+        self.received_at_ms = received_at_ms;
     }
 }
 
@@ -103,49 +183,71 @@ mod tests {
         Place { key: b"acme|anon", workspace: "acme", actor: "anon", message_id }
     }
 
+    fn assign(sessions: &mut Sessions, place: &Place<'_>, event_ms: i64, received_at_ms: i64) -> String {
+        sessions.assign(place, event_ms, received_at_ms, None).unwrap()
+    }
+
     #[test]
     fn half_an_hour_of_silence_begins_another_session() {
-        let mut sessions = Sessions::new(30 * MINUTE, 60 * MINUTE);
-        let first = sessions.assign(&place("m-1"), 0, 0);
-        assert_eq!(sessions.assign(&place("m-2"), 30 * MINUTE, 0), first);
-        assert_eq!(sessions.assign(&place("m-3"), -29 * MINUTE, 0), first);
-        let second = sessions.assign(&place("m-4"), 61 * MINUTE, 0);
+        let mut sessions = Sessions::new(30 * MINUTE, 60 * MINUTE, false);
+        let first = assign(&mut sessions, &place("m-1"), 0, 0);
+        assert_eq!(assign(&mut sessions, &place("m-2"), 30 * MINUTE, 0), first);
+        assert_eq!(assign(&mut sessions, &place("m-3"), -29 * MINUTE, 0), first);
+        let second = assign(&mut sessions, &place("m-4"), 61 * MINUTE, 0);
         assert_ne!(second, first);
         // Long before: a session of its own, and the current one stays.
-        let stray = sessions.assign(&place("m-5"), -300 * MINUTE, 0);
+        let stray = assign(&mut sessions, &place("m-5"), -300 * MINUTE, 0);
         assert!(stray != first && stray != second);
-        assert_eq!(sessions.assign(&place("m-6"), 62 * MINUTE, 0), second);
+        assert_eq!(assign(&mut sessions, &place("m-6"), 62 * MINUTE, 0), second);
     }
 
     #[test]
     fn restored_sessions_go_on() {
-        let mut sessions = Sessions::new(30 * MINUTE, 60 * MINUTE);
-        sessions.restore(b"acme|anon", "s-1", 0, 0);
-        sessions.restore(b"acme|anon", "s-1", 10 * MINUTE, 0);
-        sessions.restore(b"acme|anon", "stray", -500 * MINUTE, 0);
-        assert_eq!(sessions.assign(&place("m-1"), 40 * MINUTE, 0), "s-1");
-        sessions.restore(b"acme|anon", "s-2", 100 * MINUTE, 0);
-        assert_eq!(sessions.assign(&place("m-2"), 101 * MINUTE, 0), "s-2");
+        let mut sessions = Sessions::new(30 * MINUTE, 60 * MINUTE, false);
+        sessions.restore(b"acme|anon", "s-1", 0, 0, None).unwrap();
+        sessions.restore(b"acme|anon", "s-1", 10 * MINUTE, 0, None).unwrap();
+        sessions.restore(b"acme|anon", "stray", -500 * MINUTE, 0, None).unwrap();
+        assert_eq!(assign(&mut sessions, &place("m-1"), 40 * MINUTE, 0), "s-1");
+        sessions.restore(b"acme|anon", "s-2", 100 * MINUTE, 0, None).unwrap();
+        assert_eq!(assign(&mut sessions, &place("m-2"), 101 * MINUTE, 0), "s-2");
     }
 
     #[test]
     fn sessions_are_forgotten_by_the_time_of_receipt() {
-        let mut sessions = Sessions::new(30 * MINUTE, 60 * MINUTE);
-        sessions.assign(&place("m-1"), 0, 10 * MINUTE);
-        sessions.assign(&Place { key: b"acme|other", ..place("m-2") }, 0, 200 * MINUTE);
-        assert_eq!(sessions.len(), 1);
+        let mut sessions = Sessions::new(30 * MINUTE, 60 * MINUTE, false);
+        assign(&mut sessions, &place("m-1"), 0, 10 * MINUTE);
+        assign(&mut sessions, &Place { key: b"acme|other", ..place("m-2") }, 0, 200 * MINUTE);
+        assert_eq!(sessions.by_actor.len(), 1);
     }
 
     #[test]
     fn a_session_outlives_the_silence_of_others() {
-        let mut sessions = Sessions::new(30 * MINUTE, 60 * MINUTE);
+        let mut sessions = Sessions::new(30 * MINUTE, 60 * MINUTE, false);
         let other = Place { key: b"acme|other", ..place("m-2") };
-        let first = sessions.assign(&place("m-1"), 0, 0);
-        sessions.assign(&other, 0, 40 * MINUTE);
-        assert_eq!(sessions.len(), 2);
-        assert_eq!(sessions.assign(&place("m-3"), 20 * MINUTE, 59 * MINUTE), first);
+        let first = assign(&mut sessions, &place("m-1"), 0, 0);
+        assign(&mut sessions, &other, 0, 40 * MINUTE);
+        assert_eq!(sessions.by_actor.len(), 2);
+        assert_eq!(assign(&mut sessions, &place("m-3"), 20 * MINUTE, 59 * MINUTE), first);
         // Now it is kept from its last event on.
-        sessions.assign(&other, 0, 110 * MINUTE);
-        assert_eq!(sessions.assign(&place("m-4"), 30 * MINUTE, 111 * MINUTE), first);
+        assign(&mut sessions, &other, 0, 110 * MINUTE);
+        assert_eq!(assign(&mut sessions, &place("m-4"), 30 * MINUTE, 111 * MINUTE), first);
+    }
+    #[test]
+    fn a_session_that_is_over_is_not_gone_on_with_whether_it_was_looked_over_or_not() {
+        let mut sessions = Sessions::new(30 * MINUTE, 60 * MINUTE, false);
+        let other = Place { key: b"acme|other", ..place("m-9") };
+        assign(&mut sessions, &other, 0, 0);
+        let first = assign(&mut sessions, &place("m-1"), 0, 10 * MINUTE);
+        assert_eq!(assign(&mut sessions, &place("m-2"), 0, 70 * MINUTE), first);
+        // Looked over now, and not again when the session is over.
+        assign(&mut sessions, &other, 0, 125 * MINUTE);
+        let second = assign(&mut sessions, &place("m-3"), 0, 131 * MINUTE);
+        assert_ne!(second, first);
+        // The same from what they put out.
+        let mut restored = Sessions::new(30 * MINUTE, 60 * MINUTE, false);
+        for (id, received_at_ms) in [(&first, 70 * MINUTE), (&second, 131 * MINUTE)] {
+            restored.restore(b"acme|anon", id, 0, received_at_ms, None).unwrap();
+        }
+        assert_eq!(assign(&mut restored, &place("m-4"), 1, 132 * MINUTE), second);
     }
 }

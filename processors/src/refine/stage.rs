@@ -1,4 +1,4 @@
-//! Pure: no I/O, no clock, no async.
+//! Pure but for the local state: no clock, no async.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,10 +11,11 @@ use neonhub_schemas::record::{CommittedOffset, Headers, NewRecord, Record, Topic
 use neonhub_schemas::topics::Topic;
 
 use super::enrichment::Enricher;
-use super::identity::{Identities, link_record};
+use super::identity::link_record;
 use super::seen::SeenSet;
-use super::session::{Place, Sessions};
-use crate::engine::{EngineError, LocalState, Outputs, Restore, Stage};
+use super::session::Place;
+use super::state::{Spans, State};
+use crate::engine::{EngineError, LocalState, Marker, Outputs, Restore, Stage};
 
 #[derive(Clone, Copy, Debug)]
 pub struct RefineConfig {
@@ -23,6 +24,10 @@ pub struct RefineConfig {
     pub session_gap: Duration,
     /// A partition that has been at its end for so long is idle.
     pub idle_after: Duration,
+    /// Bytes of state that each partition of a source keeps in memory; the rest waits on the local disk, where there is one.
+    pub memory_per_partition: usize,
+    /// How often the local state is brought up to date.
+    pub save_interval: Duration,
 }
 
 impl Default for RefineConfig {
@@ -31,6 +36,8 @@ impl Default for RefineConfig {
             dedup_window: Duration::from_secs(3_600),
             session_gap: Duration::from_secs(30 * 60),
             idle_after: Duration::from_millis(500),
+            memory_per_partition: 40 << 20,
+            save_interval: Duration::from_secs(10),
         }
     }
 }
@@ -41,18 +48,21 @@ pub struct Refine {
     config: RefineConfig,
 }
 
-/// State of one partition. The seen-set and the sessions are rebuilt from the stage's own output, the identities from
-/// their changelog.
+/// One partition. What the local state does not hold of its seen-set and sessions is rebuilt from the stage's own output,
+/// what it does not hold of the identities from their changelog.
 pub struct RefineTask {
     partition: u32,
     source: Source,
-    seen: SeenSet,
-    sessions: Sessions,
-    identities: Identities,
+    state: State,
     enricher: Enricher,
     last_received_ms: Option<i64>,
     at_end_since_ms: Option<i64>,
     said_idle: bool,
+    saved_at_ms: i64,
+    /// A save is to follow the commit that was prepared last.
+    may_save: bool,
+    /// Outputs went with the commit of the last save: its marker lies before them.
+    marker_is_behind: bool,
 }
 
 impl Refine {
@@ -63,6 +73,47 @@ impl Refine {
 
     fn dedup_ms(&self) -> i64 {
         millis(self.config.dedup_window)
+    }
+
+    fn is_idle(&self, task: &RefineTask, now_ms: i64) -> bool {
+        let idle_after_ms = millis(self.config.idle_after);
+        !task.said_idle && task.at_end_since_ms.is_some_and(|since| now_ms - since >= idle_after_ms)
+    }
+
+    fn is_save_due(&self, task: &RefineTask, now_ms: i64) -> bool {
+        let has_anything = !task.state.is_saved() || task.marker_is_behind;
+        let is_time = now_ms.saturating_sub(task.saved_at_ms).abs() >= millis(self.config.save_interval);
+        task.state.is_over_budget() || has_anything && is_time
+    }
+
+    /// Says whose a behaviour event is, and of which session.
+    fn attribute(
+        task: &mut RefineTask,
+        record: &Record,
+        event: &mut Envelope<'_>,
+        out: &mut Outputs,
+    ) -> Result<(), EngineError> {
+        let State { local, identities, sessions, .. } = &mut task.state;
+        let local = local.as_ref();
+        if let Some(link) = identities.learn(event, local)? {
+            out.records.push(link_record(&link, task.partition, record.timestamp_ms));
+        }
+        let user_id = match (&event.user_id, event.anonymous_id.as_deref()) {
+            (None, Some(anonymous_id)) => identities.user_of(&event.workspace, anonymous_id, local)?,
+            _ => None,
+        };
+        if let Some(user_id) = user_id {
+            event.user_id = Some(Cow::Owned(user_id.to_owned()));
+        }
+        let place = Place {
+            key: &record.key,
+            workspace: &event.workspace,
+            actor: event.actor(),
+            message_id: &event.message_id,
+        };
+        let session_id = sessions.assign(&place, event.timestamp_ms, record.timestamp_ms, local)?;
+        event.session_id = Some(Cow::Owned(session_id));
+        Ok(())
     }
 }
 
@@ -87,22 +138,30 @@ impl Stage for Refine {
         outputs
     }
 
+    fn has_local_state(&self) -> bool {
+        true
+    }
+
     fn open(
         &self,
         partition: TopicPartition,
         committed: Option<&CommittedOffset>,
-        _local: Option<LocalState>,
+        local: Option<LocalState>,
     ) -> Result<RefineTask, EngineError> {
+        let source = Source::of_topic(partition.topic).unwrap_or(Source::Behavior);
+        let spans = Spans { dedup_ms: self.dedup_ms(), session_gap_ms: millis(self.config.session_gap) };
+        let last_received_ms = committed.and_then(last_received);
         Ok(RefineTask {
             partition: partition.partition,
-            source: Source::of_topic(partition.topic).unwrap_or(Source::Behavior),
-            seen: SeenSet::new(self.dedup_ms()),
-            sessions: Sessions::new(millis(self.config.session_gap), self.dedup_ms()),
-            identities: Identities::default(),
+            source,
+            state: State::open(source, spans, self.config.memory_per_partition, local, last_received_ms)?,
             enricher: Enricher::default(),
-            last_received_ms: committed.and_then(last_received),
+            last_received_ms,
             at_end_since_ms: None,
             said_idle: false,
+            saved_at_ms: i64::MIN / 2,
+            may_save: false,
+            marker_is_behind: false,
         })
     }
 
@@ -121,18 +180,19 @@ impl Stage for Refine {
     fn restore(&self, task: &mut RefineTask, record: &Record) -> Result<(), EngineError> {
         if record.topic == Topic::RefineChangelog {
             let link = record.value.as_ref().and_then(|value| serde_json::from_slice::<IdentityLink>(value).ok());
-            link.into_iter().for_each(|link| task.identities.restore(link));
-            return Ok(());
+            link.into_iter().for_each(|link| task.state.identities.restore(link));
+            return task.state.stay_within_budget();
         }
         let Some(message_id) = record.headers.get(header::MESSAGE_ID) else { return Ok(()) };
-        task.seen.insert(SeenSet::hash(&record.key, message_id), record.timestamp_ms);
+        let State { local, seen, sessions, .. } = &mut task.state;
+        seen.insert(SeenSet::hash(&record.key, message_id), record.timestamp_ms, local.as_ref())?;
         let session = record.headers.get(header::SESSION).and_then(|bytes| std::str::from_utf8(bytes).ok());
         if let Some((id, event_ms)) = session.and_then(|text| text.rsplit_once('@'))
             && let Ok(event_ms) = event_ms.parse()
         {
-            task.sessions.restore(&record.key, id, event_ms, record.timestamp_ms);
+            sessions.restore(&record.key, id, event_ms, record.timestamp_ms, local.as_ref())?;
         }
-        Ok(())
+        task.state.stay_within_budget()
     }
 
     fn process(&self, task: &mut RefineTask, record: &Record, _now_ms: i64, out: &mut Outputs) {
@@ -148,29 +208,20 @@ impl Stage for Refine {
             }
             Err(error) => return out.reject(record, "refine", "undecodable", error),
         };
-        if !task.seen.insert(SeenSet::hash(&record.key, event.message_id.as_bytes()), record.timestamp_ms) {
-            out.duplicates += 1;
-            return;
+        let State { local, seen, .. } = &mut task.state;
+        let hash = SeenSet::hash(&record.key, event.message_id.as_bytes());
+        match seen.insert(hash, record.timestamp_ms, local.as_ref()) {
+            Ok(true) => {}
+            Ok(false) => {
+                out.duplicates += 1;
+                return;
+            }
+            Err(error) => return out.fail(error),
         }
-        if task.source == Source::Behavior {
-            if let Some(link) = task.identities.learn(&event) {
-                out.records.push(link_record(&link, task.partition, record.timestamp_ms));
-            }
-            let user_id = match (&event.user_id, event.anonymous_id.as_deref()) {
-                (None, Some(anonymous_id)) => task.identities.user_of(&event.workspace, anonymous_id),
-                _ => None,
-            };
-            if let Some(user_id) = user_id {
-                event.user_id = Some(Cow::Owned(user_id.to_owned()));
-            }
-            let place = Place {
-                key: &record.key,
-                workspace: &event.workspace,
-                actor: event.actor(),
-                message_id: &event.message_id,
-            };
-            let session_id = task.sessions.assign(&place, event.timestamp_ms, record.timestamp_ms);
-            event.session_id = Some(Cow::Owned(session_id));
+        if task.source == Source::Behavior
+            && let Err(error) = Self::attribute(task, record, &mut event, out)
+        {
+            return out.fail(error);
         }
         let (campaign, context) = task.enricher.enrich(&event);
         if let Some(campaign) = campaign {
@@ -195,8 +246,7 @@ impl Stage for Refine {
     }
 
     fn is_due(&self, task: &RefineTask, now_ms: i64) -> bool {
-        let idle_after_ms = millis(self.config.idle_after);
-        !task.said_idle && task.at_end_since_ms.is_some_and(|since| now_ms - since >= idle_after_ms)
+        self.is_idle(task, now_ms) || self.is_save_due(task, now_ms)
     }
 
     fn prepare_commit(
@@ -206,17 +256,30 @@ impl Stage for Refine {
         now_ms: i64,
         out: &mut Outputs,
     ) -> Option<CommittedOffset> {
-        if self.is_due(task, now_ms) {
+        if self.is_idle(task, now_ms) {
             task.said_idle = true;
             out.records.push(heartbeat(task, now_ms));
+        }
+        task.may_save = self.is_save_due(task, now_ms);
+        if task.may_save {
+            task.marker_is_behind = !out.records.is_empty();
         }
         let metadata = task.last_received_ms.map_or_else(String::new, |ms| format!("received={ms}"));
         next_offset.map(|offset| CommittedOffset { offset, metadata })
     }
 
     fn state_size(&self, task: &RefineTask) -> (usize, usize) {
-        let entries = task.seen.len() + task.sessions.len() + task.identities.len();
-        (entries, task.seen.heap_size() + task.sessions.len() * 96 + task.identities.len() * 128)
+        task.state.size()
+    }
+
+    fn may_save(&self, task: &RefineTask) -> bool {
+        task.may_save
+    }
+
+    fn save(&self, task: &mut RefineTask, marker: &Marker) -> Result<(), EngineError> {
+        task.may_save = false;
+        task.saved_at_ms = marker.saved_at_ms();
+        task.state.save(marker)
     }
 }
 

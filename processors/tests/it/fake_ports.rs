@@ -21,6 +21,8 @@ pub struct World {
     pub resumed: Vec<TopicPartition>,
     pub paused: Vec<TopicPartition>,
     pub lag: Vec<(TopicPartition, u64)>,
+    /// Ranges that were read, empty ones left out.
+    pub reads: Vec<(TopicPartition, u64, u64)>,
 }
 
 #[derive(Clone, Default)]
@@ -127,6 +129,9 @@ impl LogReader for FakePorts {
         to: u64,
         each: &mut dyn FnMut(Record),
     ) -> Result<(), EngineError> {
+        if from < to {
+            self.world().reads.push((place, from, to));
+        }
         let log = self.world().logs.get(&place).cloned().unwrap_or_default();
         log.into_iter().filter(|record| (from..to).contains(&record.offset)).for_each(each);
         Ok(())

@@ -24,6 +24,8 @@ mod partial_rules;
 #[cfg(test)]
 mod refine;
 #[cfg(test)]
+mod spilled_refine;
+#[cfg(test)]
 mod spilled_windows;
 #[cfg(test)]
 mod stages;

@@ -27,6 +27,7 @@ mod restore;
 mod scaling;
 mod scratch;
 mod spill;
+mod spill_refine;
 mod spread;
 mod stepper;
 mod usage;
@@ -114,6 +115,18 @@ pub enum Bench {
     /// What `spill` compares with, in a process of its own.
     #[command(hide = true)]
     SpillInMemory { windows: u64 },
+    /// More message ids within the dedup window than memory may hold: the rest waits in the local state. Limit: all in
+    /// memory.
+    SpillRefine {
+        #[arg(long, default_value_t = 20_000_000)]
+        messages: u64,
+        /// For the state of refine; the process has some for the store, too.
+        #[arg(long, default_value_t = 64)]
+        memory_mb: usize,
+    },
+    /// What `spill-refine` compares with, in a process of its own.
+    #[command(hide = true)]
+    SpillRefineInMemory { messages: u64 },
     /// The metric stages where one key has half the traffic. Limit: keys that are alike.
     Skew {
         #[arg(long, default_value_t = 500_000)]
@@ -211,6 +224,8 @@ pub async fn run(bench: Bench, settings: &Settings, library: PathBuf) -> anyhow:
         Bench::MemoryOf { content, windows } => memory::of(content, windows),
         Bench::Spill { windows, memory_mb } => spill::run(windows, memory_mb),
         Bench::SpillInMemory { windows } => spill::of(windows, None),
+        Bench::SpillRefine { messages, memory_mb } => spill_refine::run(messages, memory_mb),
+        Bench::SpillRefineInMemory { messages } => spill_refine::of(messages, None),
         Bench::Skew { events } => spread::skew(settings, events).await,
         Bench::Workers { events } => spread::workers(settings, events).await,
         Bench::Scaling { events } => scaling::run(std::path::Path::new(scaling::FOLDER), events),

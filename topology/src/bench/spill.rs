@@ -17,7 +17,7 @@ use super::usage::{Meter, peak_rss_mb};
 use crate::embedded::state::FjallStates;
 
 const PLACE: TopicPartition = TopicPartition { topic: Topic::MetricsPartials, partition: 0 };
-const CACHE_BYTES: u64 = 16 << 20;
+pub const CACHE_BYTES: u64 = 16 << 20;
 /// One key in so many gets a delta again when all are there, wherever its windows are by then.
 const TOUCHED_AGAIN: u64 = 20;
 /// Past the end and the grace of every window, months included.
@@ -127,7 +127,7 @@ impl Seen {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "megabytes far below 2^52")]
-fn disk_mb(folder: &Path) -> anyhow::Result<f64> {
+pub fn disk_mb(folder: &Path) -> anyhow::Result<f64> {
     let (mut bytes, mut folders) = (0, vec![folder.to_path_buf()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {

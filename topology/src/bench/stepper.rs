@@ -11,6 +11,8 @@ pub struct Stepper<S: Stage> {
     topic: Topic,
     next_offset: u64,
     outputs: Outputs,
+    /// Messages that were dropped as retries, and committed.
+    pub duplicates: u64,
 }
 
 impl<S: Stage> Stepper<S> {
@@ -20,7 +22,7 @@ impl<S: Stage> Stepper<S> {
 
     pub fn with_local(stage: S, topic: Topic, local: Option<LocalState>) -> anyhow::Result<Self> {
         let task = stage.open(TopicPartition { topic, partition: 0 }, None, local)?;
-        Ok(Self { stage, task, topic, next_offset: 0, outputs: Outputs::default() })
+        Ok(Self { stage, task, topic, next_offset: 0, outputs: Outputs::default(), duplicates: 0 })
     }
 
     pub fn process(&mut self, new: NewRecord, now_ms: i64) {
@@ -42,6 +44,7 @@ impl<S: Stage> Stepper<S> {
             self.stage.save(&mut self.task, &Marker::detached(now_ms))?;
         }
         anyhow::ensure!(outputs.dead_letters == 0, "{} set {} records aside", self.stage.name(), outputs.dead_letters);
+        self.duplicates += outputs.duplicates;
         Ok(outputs.records)
     }
 

@@ -13,6 +13,7 @@ use neonhub_processors::engine::{Clock, EngineError, EngineMetrics, Ports, Stage
 use neonhub_processors::landing::{BatchLimits, LANDED_TOPICS, Landing, LandingConfig};
 use neonhub_processors::metrics::{MergeConfig, MetricsMerge, MetricsPartial, PartialConfig};
 use neonhub_processors::refine::{Refine, RefineConfig};
+use neonhub_schemas::event::Source;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 
@@ -161,7 +162,11 @@ fn slot(settings: &Settings, worker: u32) -> String {
 }
 
 fn refine_config(settings: &Settings) -> RefineConfig {
-    RefineConfig { dedup_window: settings.processing.dedup_window, ..RefineConfig::default() }
+    RefineConfig {
+        dedup_window: settings.processing.dedup_window,
+        memory_per_partition: memory_per_partition(settings) / Source::ALL.len(),
+        ..RefineConfig::default()
+    }
 }
 
 fn partial_config(settings: &Settings) -> PartialConfig {
@@ -177,9 +182,14 @@ fn merge_config(settings: &Settings) -> MergeConfig {
         partitions: settings.backbone.partitions,
         default_zone: settings.access.timezone.clone(),
         max_keys: settings.processing.max_keys,
-        memory_per_partition: settings.processing.state_memory_bytes / settings.backbone.partitions.max(1) as usize,
+        memory_per_partition: memory_per_partition(settings),
         ..MergeConfig::default()
     }
+}
+
+/// Of a topic that has all of a processor's state.
+fn memory_per_partition(settings: &Settings) -> usize {
+    settings.processing.state_memory_bytes / settings.backbone.partitions.max(1) as usize
 }
 
 fn spawn_stage<S: Stage + 'static>(

@@ -141,7 +141,7 @@ pub struct ProcessingSettings {
     pub landing_rows: usize,
     pub landing_inserts: usize,
     pub max_keys: u32,
-    /// Of metric windows in memory, over all partitions.
+    /// State of refine in memory, and as much of metrics.merge; each over all partitions.
     pub state_memory_bytes: usize,
     pub session_timeout: Duration,
 }

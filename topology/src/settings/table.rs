@@ -76,7 +76,7 @@ pub const SETTINGS: &[Setting] = &[
     open(
         "state_memory_mb",
         "512",
-        "MiB of metric windows in memory, all partitions; colder ones wait on the local disk.",
+        "MiB of state that refine, and that metrics.merge, keeps in memory, all partitions; the rest waits on the local disk.",
     ),
     open("session_timeout_ms", "6000", "How long a Kafka group waits for a member that fell silent."),
     open("libchdb", "", "The file libchdb.so; empty: the one that set-up put into the cache."),

@@ -1,5 +1,6 @@
 //! Promises broken on purpose, without a line in production code: if the checks did not notice, they would prove nothing.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -82,6 +83,14 @@ breaks! {
     StateNotCleared,
     /// The local state loses what was left to it.
     SpilledWindowsLost,
+    /// A page of message ids that were left to the local state is empty.
+    SpilledIdsLost,
+    /// After a restart the filters in front of such pages are made of other ids.
+    FilterForgets,
+    /// A link that was left to the local state is not found.
+    SpilledLinksLost,
+    /// After a restart refine does not read its own output on from where the local state ends.
+    OutputTailNotRead,
 }
 
 pub fn wrap(ports: Ports, log: &Log, faults: &SharedFaults) -> Ports {
@@ -94,7 +103,7 @@ pub fn wrap(ports: Ports, log: &Log, faults: &SharedFaults) -> Ports {
             faults: faults.clone(),
             fastest: None,
         }),
-        reader: Box::new(BrokenReader { inner: reader, faults: faults.clone() }),
+        reader: Box::new(BrokenReader { inner: reader, faults: faults.clone(), by_time: BTreeMap::new() }),
         states: states.map(|inner| Box::new(BrokenStates { inner, faults: faults.clone() }) as Box<dyn StateStores>),
     }
 }
@@ -107,27 +116,40 @@ struct BrokenStates {
 impl StateStores for BrokenStates {
     fn open(&mut self, stage: &'static str, partition: TopicPartition) -> Result<Box<dyn StateStore>, EngineError> {
         let inner = self.inner.open(stage, partition)?;
-        Ok(Box::new(BrokenState { inner, faults: self.faults.clone() }))
+        Ok(Box::new(BrokenState { inner, stage, faults: self.faults.clone() }))
     }
 }
 
 struct BrokenState {
     inner: Box<dyn StateStore>,
+    stage: &'static str,
     faults: SharedFaults,
 }
 
-/// The key of the marker, and what keys of windows begin with.
+/// The key of the marker, and what other keys begin with.
 const MARKER: &[u8] = &[0];
 const WINDOW: u8 = 1;
+const PAGE: u8 = 1;
+const LINK: u8 = 3;
 
 impl StateStore for BrokenState {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        let is_lost = key[0] == WINDOW && self.faults.lock().breaks(Break::SpilledWindowsLost, 100);
-        if is_lost { Ok(None) } else { self.inner.get(key) }
+        let found = self.inner.get(key)?;
+        let faults = &mut *self.faults.lock();
+        Ok(match (self.stage, key[0]) {
+            ("metrics.merge", WINDOW) if faults.breaks(Break::SpilledWindowsLost, 100) => None,
+            ("refine", LINK) if faults.breaks(Break::SpilledLinksLost, 500) => None,
+            ("refine", PAGE) if faults.breaks(Break::SpilledIdsLost, 500) => found.map(|_| Vec::new()),
+            _ => found,
+        })
     }
 
     fn scan(&self, from: &[u8], to: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), EngineError> {
-        self.inner.scan(from, to, each)
+        let forgets = self.stage == "refine" && from[0] == PAGE && self.faults.lock().breaks(Break::FilterForgets, 500);
+        if !forgets {
+            return self.inner.scan(from, to, each);
+        }
+        self.inner.scan(from, to, &mut |key, page| each(key, &page.iter().map(|byte| !byte).collect::<Vec<u8>>()))
     }
 
     fn write(&self, mut changes: Vec<Change>) -> Result<(), EngineError> {
@@ -203,6 +225,8 @@ impl Source for BrokenSource {
 struct BrokenReader {
     inner: Box<dyn LogReader>,
     faults: SharedFaults,
+    /// Where reading by time would begin.
+    by_time: BTreeMap<TopicPartition, u64>,
 }
 
 impl LogReader for BrokenReader {
@@ -212,7 +236,9 @@ impl LogReader for BrokenReader {
     }
 
     fn offset_for_time(&mut self, partition: TopicPartition, timestamp_ms: i64) -> Result<u64, EngineError> {
-        self.inner.offset_for_time(partition, timestamp_ms)
+        let offset = self.inner.offset_for_time(partition, timestamp_ms)?;
+        self.by_time.insert(partition, offset);
+        Ok(offset)
     }
 
     fn read(
@@ -222,8 +248,12 @@ impl LogReader for BrokenReader {
         to: u64,
         each: &mut dyn FnMut(Record),
     ) -> Result<(), EngineError> {
+        // A local state makes it begin later than the time would.
+        let is_tail = self.by_time.get(&partition).is_some_and(|by_time| from > *by_time);
         let forgets = match partition.topic {
-            Topic::EventsBehavior | Topic::EventsCampaign | Topic::EventsIntegration => Some(Break::DedupNotRestored),
+            Topic::EventsBehavior | Topic::EventsCampaign | Topic::EventsIntegration => {
+                Some(if is_tail { Break::OutputTailNotRead } else { Break::DedupNotRestored })
+            }
             Topic::MetricsWindows => Some(Break::WindowsNotRestored),
             _ => None,
         };

@@ -19,6 +19,8 @@ pub struct Settings {
     pub landing: BatchLimits,
     /// Of windows, in each partition; `None`: everything stays in memory, and nothing on a local disk.
     pub memory_per_partition: Option<usize>,
+    /// Of refine, in each partition of a source; where there is a local disk.
+    pub refine_memory: usize,
     pub save_interval: Duration,
     pub upserts_per_commit: usize,
 }
@@ -42,6 +44,7 @@ impl Settings {
             memory_per_partition: *rng.pick(&[None, Some(500), Some(3_000), Some(10_000), Some(1 << 26)]),
             save_interval: Duration::from_millis(*rng.pick(&[0, 200, 10_000])),
             upserts_per_commit: *rng.pick(&[1, 10, 10_000, 10_000]),
+            refine_memory: *rng.pick(&[0, 200, 600, 2_000, 1 << 26]),
         }
     }
 }

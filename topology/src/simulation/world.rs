@@ -33,6 +33,8 @@ const BEGIN_MS: i64 = 1_774_000_800_000;
 const MINUTE: i64 = 60_000;
 /// More windows than any world has.
 const BATCH: usize = 10_000;
+/// Bytes that a partition's seen-set needs whatever its budget: which runs it has on the disk.
+const LISTS_OF_RUNS: usize = 600;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
@@ -56,9 +58,10 @@ impl Role {
 }
 
 enum Running {
-    Refine(Box<Worker<Refine>>),
-    Partial(Box<Worker<MetricsPartial>>),
     /// With whether its last step committed.
+    Refine(Box<Worker<Refine>>, bool),
+    Partial(Box<Worker<MetricsPartial>>),
+    /// The same.
     Merge(Box<Worker<MetricsMerge>>, bool),
     Landing(Box<Landing>),
 }
@@ -66,7 +69,10 @@ enum Running {
 impl Running {
     fn step(&mut self) -> Result<(), EngineError> {
         match self {
-            Self::Refine(worker) => worker.step().map(drop),
+            Self::Refine(worker, committed) => {
+                *committed = false;
+                worker.step().map(|progress| *committed = progress.committed)
+            }
             Self::Partial(worker) => worker.step().map(drop),
             Self::Merge(worker, committed) => {
                 *committed = false;
@@ -78,7 +84,7 @@ impl Running {
 
     fn finish(self) -> Result<(), EngineError> {
         match self {
-            Self::Refine(worker) => worker.finish(),
+            Self::Refine(worker, _) => worker.finish(),
             Self::Partial(worker) => worker.finish(),
             Self::Merge(worker, _) => worker.finish(),
             Self::Landing(landing) => landing.finish(),
@@ -335,21 +341,25 @@ impl World {
         self.observer.look(&self.log, &self.traffic)
     }
 
-    /// After a commit the merge stage keeps no more in memory than it may.
+    /// After a commit refine and the merge stage keep no more in memory than they may.
     fn memory_is_bounded(&self, index: usize) -> Result<(), String> {
-        let (Some(Running::Merge(worker, true)), Some(budget)) =
-            (&self.slots[index].running, self.settings.memory_per_partition)
-        else {
-            return Ok(());
+        let partitions = self.settings.partitions as usize;
+        let ((entries, bytes), allowed) = match (&self.slots[index].running, self.settings.memory_per_partition) {
+            (Some(Running::Refine(worker, true)), Some(_)) => {
+                let of_partition = self.settings.refine_memory.saturating_add(LISTS_OF_RUNS);
+                (worker.state_size(), of_partition.saturating_mul(partitions * Source::ALL.len()))
+            }
+            // With fewer upserts in a commit it may take several until memory is saved.
+            (Some(Running::Merge(worker, true)), Some(budget)) if self.settings.upserts_per_commit >= BATCH => {
+                (worker.state_size(), budget.saturating_mul(partitions))
+            }
+            _ => return Ok(()),
         };
-        if self.settings.upserts_per_commit < BATCH {
-            // It may take several commits until memory is saved.
-            return Ok(());
-        }
-        let (windows, bytes) = worker.state_size();
-        let allowed = budget.saturating_mul(self.settings.partitions as usize);
         if bytes > allowed {
-            return Err(format!("{windows} windows take {bytes} bytes of memory, and only {allowed} are allowed"));
+            let title = self.slots[index].title();
+            return Err(format!(
+                "{entries} entries of {title} take {bytes} bytes of memory, and only {allowed} may be"
+            ));
         }
         Ok(())
     }
@@ -377,8 +387,12 @@ impl World {
         let partitions = self.settings.partitions;
         Ok(match role {
             Role::Refine => {
-                let stage = Refine::new(RefineConfig::default());
-                Running::Refine(Box::new(Worker::new(stage, ports, clock, config, metrics)?))
+                let stage = Refine::new(RefineConfig {
+                    memory_per_partition: self.settings.refine_memory,
+                    save_interval: self.settings.save_interval,
+                    ..RefineConfig::default()
+                });
+                Running::Refine(Box::new(Worker::new(stage, ports, clock, config, metrics)?), false)
             }
             Role::Partial => {
                 let stage =
