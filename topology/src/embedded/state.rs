@@ -12,7 +12,10 @@ use neonhub_processors::engine::{Change, EngineError, StateStore, StateStores};
 use neonhub_schemas::record::TopicPartition;
 use parking_lot::Mutex;
 
-const MEMTABLE_BYTES: u64 = 8 << 20;
+/// fjall lets writers wait when four full ones have not been flushed.
+const MEMTABLE_BYTES: u64 = 4 << 20;
+/// A memtable is put aside by one of these, so one that compacts must not be the only one: the memtable would grow meanwhile.
+const THREADS: usize = 2;
 const JOURNAL_BYTES: u64 = 64 << 20;
 
 /// The stores of a process; clones share them.
@@ -62,7 +65,7 @@ impl FjallStates {
         Database::builder(folder)
             .cache_size(self.cache_bytes)
             .max_journaling_size(JOURNAL_BYTES)
-            .worker_threads(1)
+            .worker_threads(THREADS)
             .open()
     }
 }
