@@ -83,6 +83,8 @@ breaks! {
     StateNotCleared,
     /// The local state loses what was left to it.
     SpilledWindowsLost,
+    /// The local state of refine is written in part, marker included, and that of nobody else.
+    RefineStateTorn,
     /// A page of message ids that were left to the local state is empty.
     SpilledIdsLost,
     /// After a restart the filters in front of such pages are made of other ids.
@@ -155,7 +157,9 @@ impl StateStore for BrokenState {
     fn write(&self, mut changes: Vec<Change>) -> Result<(), EngineError> {
         let (is_torn, is_too_far) = {
             let faults = &mut *self.faults.lock();
-            (faults.breaks(Break::StateTorn, 200), faults.breaks(Break::MarkerTooFar, 200))
+            let is_torn = faults.breaks(Break::StateTorn, 200)
+                || self.stage == "refine" && faults.breaks(Break::RefineStateTorn, 200);
+            (is_torn, faults.breaks(Break::MarkerTooFar, 200))
         };
         if is_torn {
             let mut is_first = true;
