@@ -87,8 +87,8 @@ breaks! {
     RefineStateTorn,
     /// A page of message ids that were left to the local state is empty.
     SpilledIdsLost,
-    /// After a restart the filters in front of such pages are made of other ids.
-    FilterForgets,
+    /// After a restart other ids are read than were saved, into memory and into the filters of what was left on the disk.
+    SavedIdsMisread,
     /// A link that was left to the local state is not found.
     SpilledLinksLost,
     /// After a restart refine does not read its own output on from where the local state ends.
@@ -147,8 +147,9 @@ impl StateStore for BrokenState {
     }
 
     fn scan(&self, from: &[u8], to: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), EngineError> {
-        let forgets = self.stage == "refine" && from[0] == PAGE && self.faults.lock().breaks(Break::FilterForgets, 500);
-        if !forgets {
+        let misreads =
+            self.stage == "refine" && from[0] == PAGE && self.faults.lock().breaks(Break::SavedIdsMisread, 500);
+        if !misreads {
             return self.inner.scan(from, to, each);
         }
         self.inner.scan(from, to, &mut |key, page| each(key, &page.iter().map(|byte| !byte).collect::<Vec<u8>>()))
