@@ -2,7 +2,7 @@
 //!
 //! A split block Bloom filter (Putze, Sanders and Singler, "Cache-, Hash- and Space-Efficient Bloom Filters", 2007; with the
 //! block and the salts of Apache Parquet): a question looks at 32 bytes. What is in it is always found; of what is not,
-//! about one in 200 is found as well.
+//! about one in 180 is found as well.
 
 /// Bits for each hash. Fewer make more false positives: about 1 in 80 with 10 bits, 1 in 30 with 8.
 const BITS: usize = 12;

@@ -19,6 +19,9 @@ use crate::engine::{Change, EngineError, LocalState};
 /// Buckets the window is cut into; a hash is forgotten with its bucket.
 const BUCKETS: i64 = 8;
 
+/// Runs are not joined into one that is longer: all of its hashes are in memory while it is written.
+const LONGEST_RUN: u64 = 1 << 22;
+
 /// So many runs of hashes that are in memory, too, become one.
 const YOUNG_RUNS: usize = 64;
 
@@ -44,7 +47,7 @@ struct Bucket {
     unsaved: Vec<u64>,
     /// Runs of the others.
     young: Vec<Run>,
-    /// What is in the local state only. Each run is at least twice as long as the next.
+    /// What is in the local state only. Each run is at least twice as long as the next, unless both together would be too long.
     spilled: Vec<Spilled>,
 }
 
@@ -231,7 +234,8 @@ impl Bucket {
         let mut hashes: Vec<u64> = std::mem::take(&mut self.hashes).into_iter().collect();
         self.unsaved = Vec::new();
         std::mem::take(&mut self.young).into_iter().for_each(|run| run.remove(changes));
-        while let Some(shorter) = self.spilled.pop_if(|last| last.run.count < 2 * hashes.len() as u64) {
+        let joins = |run: Run, count: u64| run.count < 2 * count && run.count + count <= LONGEST_RUN;
+        while let Some(shorter) = self.spilled.pop_if(|last| joins(last.run, hashes.len() as u64)) {
             hashes.extend(shorter.run.read(local)?);
             shorter.run.remove(changes);
         }

@@ -83,10 +83,12 @@ breaks! {
     StateNotCleared,
     /// The local state loses what was left to it.
     SpilledWindowsLost,
+    /// The local state of refine is written in part, marker included, and that of nobody else.
+    RefineStateTorn,
     /// A page of message ids that were left to the local state is empty.
     SpilledIdsLost,
-    /// After a restart the filters in front of such pages are made of other ids.
-    FilterForgets,
+    /// After a restart other ids are read than were saved, into memory and into the filters of what was left on the disk.
+    SavedIdsMisread,
     /// A link that was left to the local state is not found.
     SpilledLinksLost,
     /// After a restart refine does not read its own output on from where the local state ends.
@@ -145,8 +147,9 @@ impl StateStore for BrokenState {
     }
 
     fn scan(&self, from: &[u8], to: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), EngineError> {
-        let forgets = self.stage == "refine" && from[0] == PAGE && self.faults.lock().breaks(Break::FilterForgets, 500);
-        if !forgets {
+        let misreads =
+            self.stage == "refine" && from[0] == PAGE && self.faults.lock().breaks(Break::SavedIdsMisread, 500);
+        if !misreads {
             return self.inner.scan(from, to, each);
         }
         self.inner.scan(from, to, &mut |key, page| each(key, &page.iter().map(|byte| !byte).collect::<Vec<u8>>()))
@@ -155,7 +158,9 @@ impl StateStore for BrokenState {
     fn write(&self, mut changes: Vec<Change>) -> Result<(), EngineError> {
         let (is_torn, is_too_far) = {
             let faults = &mut *self.faults.lock();
-            (faults.breaks(Break::StateTorn, 200), faults.breaks(Break::MarkerTooFar, 200))
+            let is_torn = faults.breaks(Break::StateTorn, 200)
+                || self.stage == "refine" && faults.breaks(Break::RefineStateTorn, 200);
+            (is_torn, faults.breaks(Break::MarkerTooFar, 200))
         };
         if is_torn {
             let mut is_first = true;
