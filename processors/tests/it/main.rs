@@ -14,6 +14,10 @@ mod landing_flow;
 #[cfg(test)]
 mod landing_rows;
 #[cfg(test)]
+mod landing_sizes;
+#[cfg(test)]
+mod landing_turns;
+#[cfg(test)]
 mod merge;
 #[cfg(test)]
 mod merge_rules;
@@ -23,6 +27,8 @@ mod partial;
 mod partial_rules;
 #[cfg(test)]
 mod refine;
+#[cfg(test)]
+mod saved_windows;
 #[cfg(test)]
 mod spilled_windows;
 #[cfg(test)]
