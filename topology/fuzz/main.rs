@@ -11,7 +11,7 @@ type Target = (&'static str, fn(&[u8]));
 fn targets() -> impl Iterator<Item = Target> {
     let schemas = neonhub_schemas::fuzz::TARGETS.into_iter();
     let services = neonhub_ingest::fuzz::TARGETS.into_iter().chain(neonhub_api::fuzz::TARGETS);
-    schemas.chain(services).chain(neonhub_topology::fuzz::TARGETS)
+    schemas.chain(services).chain(neonhub_processors::fuzz::TARGETS).chain(neonhub_topology::fuzz::TARGETS)
 }
 
 #[expect(clippy::disallowed_methods, reason = "libFuzzer's main leaves no other way in")]

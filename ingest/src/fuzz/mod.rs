@@ -8,12 +8,18 @@ mod pixels;
 #[cfg(test)]
 #[path = "../../../schemas/src/fuzz/replay.rs"]
 mod replay;
+mod signatures;
 
 /// A decoder's name, which is its corpus's, too, and what must hold.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 4] =
-    [("body", bodies::check), ("encoding", encodings::check), ("head", heads::check), ("pixel", pixels::check)];
+pub const TARGETS: [Target; 5] = [
+    ("body", bodies::check),
+    ("encoding", encodings::check),
+    ("head", heads::check),
+    ("pixel", pixels::check),
+    ("signature", signatures::check),
+];
 
 #[cfg(test)]
 mod tests {

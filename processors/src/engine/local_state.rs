@@ -15,7 +15,7 @@ use super::ports::{Change, EngineError, LogReader, StateStore};
 use super::stage::Restore;
 
 /// No other key may begin with this byte.
-const MARKER_KEY: &[u8] = &[0];
+pub(super) const MARKER_KEY: &[u8] = &[0];
 
 /// Of everything that stages keep in local states. Raised when any of it changes: what is there in another format is emptied.
 const FORMAT: u32 = 1;

@@ -3,6 +3,8 @@
 //! A [`Worker`] owns one source, the tasks of its partitions and one committer. It takes its ports and its clock as
 //! arguments and is stepped from outside: a thread in production, the simulation's scheduler in tests.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod local_state;
 mod memory_states;
 mod outputs;

@@ -153,3 +153,74 @@ impl Shared for HashSet<Arc<str>> {
         name
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(campaign: &str) -> MetricKey {
+        let dimensions = [("campaign".to_owned(), campaign.to_owned())].into();
+        MetricKey { workspace: "acme".into(), metric: "spend".into(), series: 1, dimensions }
+    }
+
+    #[test]
+    fn keys_that_differ_in_anything_are_told_apart() {
+        let mut keys = Keys::default();
+        let all = [
+            key("men"),
+            key("women"),
+            MetricKey { workspace: "other".into(), ..key("men") },
+            MetricKey { metric: "clicks".into(), ..key("men") },
+            MetricKey { series: 2, ..key("men") },
+            MetricKey { dimensions: Default::default(), ..key("men") },
+            MetricKey { dimensions: [("policy".to_owned(), "men".to_owned())].into(), ..key("men") },
+        ];
+        for (index, key) in all.iter().enumerate() {
+            assert_eq!(keys.find(key), None);
+            // Whatever the hash: none of those that are there is it.
+            assert!(keys.entries.iter().flatten().all(|entry| !entry.is(key)));
+            let id = keys.intern(key, Source::Campaign);
+            assert_eq!((keys.find(key), keys.intern(key, Source::Campaign)), (Some(id), id));
+            assert_eq!((id as usize, keys.get(id)), (index, Some((key.clone(), Source::Campaign))));
+        }
+        assert_eq!(keys.source(99), None);
+    }
+
+    #[test]
+    fn a_key_goes_with_its_last_window_and_its_id_is_given_again() {
+        let mut keys = Keys::default();
+        let [men, women] = ["men", "women"].map(|campaign| keys.intern(&key(campaign), Source::Campaign));
+        for id in [men, men, women] {
+            keys.hold(id);
+        }
+        keys.let_go(men);
+        assert_eq!((keys.find(&key("men")), keys.find(&key("women"))), (Some(men), Some(women)));
+        keys.let_go(men);
+        assert_eq!((keys.find(&key("men")), keys.get(men), keys.find(&key("women"))), (None, None, Some(women)));
+        assert_eq!(keys.intern(&key("children"), Source::Behavior), men);
+        assert_eq!(keys.source(men), Some(Source::Behavior));
+    }
+
+    /// What the budget of memory is compared with.
+    #[test]
+    fn a_key_takes_its_place_and_its_values_in_words() {
+        let size_of_keys = |values: &[&str]| {
+            let mut keys = Keys::default();
+            for value in values {
+                keys.intern(&key(value), Source::Campaign);
+            }
+            keys.heap_size()
+        };
+        let place = size_of::<Option<CompactKey>>() + 8;
+        let pair = 32;
+        assert_eq!(size_of_keys(&[]), 0);
+        assert_eq!(size_of_keys(&["12345678"]), place + pair + 8);
+        assert_eq!(size_of_keys(&["123456789"]), place + pair + 16);
+        assert_eq!(size_of_keys(&["1", "2"]), 2 * (place + pair + 8));
+        let mut keys = Keys::default();
+        let id = keys.intern(&key("men"), Source::Campaign);
+        keys.hold(id);
+        keys.let_go(id);
+        assert_eq!(keys.heap_size(), 0, "and gives it back");
+    }
+}

@@ -152,7 +152,7 @@ impl MetricsMerge {
             let Some((key, source)) = task.windows.table.key(id.key) else { continue };
             let zone = self.zone_of(&key, id.grain);
             let Some(live) = task.windows.table.get_mut(id) else { continue };
-            live.revision += 1;
+            live.revision = live.revision.saturating_add(1);
             live.dirty_since = Mark::NONE;
             out.records
                 .push(upsert_record(task.partition, upsert_of(key, source, zone, task.partition, id, live, now_ms)));

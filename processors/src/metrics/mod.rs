@@ -6,6 +6,8 @@
 
 mod definitions;
 mod deltas;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod keys;
 mod merge;
 mod merge_windows;

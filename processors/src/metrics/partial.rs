@@ -74,7 +74,7 @@ impl MetricsPartial {
         PartialHeader {
             topic: task.place.topic.name().to_owned(),
             partition: task.place.partition,
-            watermark_ms: task.newest_event_ms.map(|newest| newest - behind),
+            watermark_ms: task.newest_event_ms.map(|newest| newest.saturating_sub(behind)),
             idle: task.idle,
         }
     }

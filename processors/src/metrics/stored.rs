@@ -133,13 +133,18 @@ impl StoredWindow {
 
     #[must_use]
     pub fn end_s(&self) -> i64 {
-        self.start_s + i64::from(self.length_s)
+        self.start_s.saturating_add(i64::from(self.length_s))
     }
 
     /// # Errors
-    /// The sketches' bytes are damaged.
+    /// The sketches' bytes are damaged, or it ends after the end of time.
     pub fn to_window(&self) -> Result<LiveWindow, EngineError> {
-        let damaged = |error| EngineError::Unavailable(format!("a window of the local state is damaged: {error}"));
+        fn damaged(detail: impl std::fmt::Display) -> EngineError {
+            EngineError::Unavailable(format!("a window of the local state is damaged: {detail}"))
+        }
+        if self.start_s.checked_add(i64::from(self.length_s)).is_none() {
+            return Err(damaged("it has no end"));
+        }
         let mut aggregate = Aggregate { count: self.count, sum: Micros::from_raw(self.sum), ..Aggregate::default() };
         aggregate.range =
             self.range.map(|(least, greatest)| Box::new((Micros::from_raw(least), Micros::from_raw(greatest))));

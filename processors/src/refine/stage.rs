@@ -170,7 +170,8 @@ impl Stage for Refine {
         let source = Source::of_topic(partition.topic).unwrap_or(Source::Behavior);
         let own = TopicPartition { topic: source.events_topic(), partition: partition.partition };
         // One bucket more than the window, as the seen-set keeps it.
-        let mut plan = vec![Restore::Since(own, last_received_ms - self.dedup_ms() - self.dedup_ms() / 8)];
+        let since_ms = last_received_ms.saturating_sub(self.dedup_ms() + self.dedup_ms() / 8);
+        let mut plan = vec![Restore::Since(own, since_ms)];
         if source == Source::Behavior {
             plan.push(Restore::Whole(TopicPartition { topic: Topic::RefineChangelog, ..own }));
         }

@@ -14,6 +14,10 @@ mod landing_flow;
 #[cfg(test)]
 mod landing_rows;
 #[cfg(test)]
+mod landing_sizes;
+#[cfg(test)]
+mod landing_turns;
+#[cfg(test)]
 mod merge;
 #[cfg(test)]
 mod merge_rules;
@@ -25,6 +29,7 @@ mod partial_rules;
 mod refine;
 #[cfg(test)]
 mod spilled_refine;
+mod saved_windows;
 #[cfg(test)]
 mod spilled_windows;
 #[cfg(test)]

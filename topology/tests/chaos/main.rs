@@ -16,8 +16,6 @@ mod faults;
 #[cfg(test)]
 mod plan;
 #[cfg(test)]
-mod proxy;
-#[cfg(test)]
 #[path = "../it/real_stack/mod.rs"]
 #[allow(dead_code, reason = "shared with tests/it, which uses more of it")]
 mod real_stack;
@@ -31,6 +29,8 @@ mod senders;
 #[path = "../it/stack.rs"]
 #[allow(dead_code, reason = "shared with tests/it, which uses more of it")]
 mod stack;
+#[cfg(test)]
+mod way;
 
 #[test]
 fn embedded() {

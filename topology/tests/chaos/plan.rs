@@ -12,6 +12,8 @@ pub struct Plan {
     pub recovery_limit: Duration,
     /// Only faults with this in their name, to look into one.
     pub only: String,
+    /// `netem`, `tun` or `proxy`: what the way to the broker leads through; empty: the best that there is.
+    pub way: String,
 }
 
 impl Plan {
@@ -23,6 +25,7 @@ impl Plan {
             events_per_second: knob("NEONHUB_CHAOS_RATE").unwrap_or(1_000),
             recovery_limit: Duration::from_secs(knob("NEONHUB_CHAOS_RECOVERY_LIMIT_SECONDS").unwrap_or(120)),
             only: knob("NEONHUB_CHAOS_ONLY").unwrap_or_default(),
+            way: knob("NEONHUB_CHAOS_WAY").unwrap_or_default(),
         }
     }
 

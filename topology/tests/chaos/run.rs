@@ -61,7 +61,7 @@ fn inflict(scene: &mut Scene, fault: Fault, began: Instant) -> Duration {
 
 /// Everything that was acknowledged is there once, and every window is a recount of it.
 fn conclude(scene: Scene, slowest: Option<(Duration, &str)>, began: Instant) {
-    let Scene { stack, client, senders, plan, proxy, .. } = scene;
+    let Scene { stack, client, senders, plan, link, .. } = scene;
     let acknowledged = senders.finish().total();
     client.wait_for_at_least(acknowledged);
     let numbers = client.sql("SELECT count(), uniqExact(message_id) FROM events");
@@ -82,5 +82,5 @@ fn conclude(scene: Scene, slowest: Option<(Duration, &str)>, began: Instant) {
     println!("slowest recovery: {:.1} s ({name})", recovery.as_secs_f64());
     assert!(recovery <= plan.recovery_limit, "{name} took {recovery:?} to be recovered from");
     drop(stack);
-    drop(proxy);
+    drop(link);
 }

@@ -4,11 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::plan::{Dice, Plan};
-use crate::proxy::Proxy;
-use crate::real_stack::scratch::ReservedPort;
-use crate::real_stack::{Kafka, wait_until};
+use crate::real_stack::wait_until;
 use crate::senders::{Acknowledged, Senders};
 use crate::stack::{Backbone, Options, Stack};
+use crate::way::Link;
 
 /// Beyond the limit of the plan, so that a slow recovery is measured before it fails the run.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -21,7 +20,7 @@ pub struct Scene {
     pub dice: Dice,
     pub plan: Plan,
     /// The way to the broker.
-    pub proxy: Option<Proxy>,
+    pub link: Option<Link>,
 }
 
 impl Scene {
@@ -29,18 +28,16 @@ impl Scene {
         let mut options = Options::default();
         // Little, so that windows leave memory and come back.
         options.settings.push(("NEONHUB_STATE_MEMORY_MB", "1".to_owned()));
-        let (stack, proxy) = match backbone {
+        let (stack, link) = match backbone {
             Backbone::Embedded => (Stack::start_with(backbone, options, None), None),
             Backbone::Kafka => {
-                let port = ReservedPort::reserve().unwrap();
-                let kafka = Kafka::start_advertised_at(Some(port.number())).unwrap_or_else(|error| panic!("{error}"));
-                let proxy = Proxy::start(port, kafka.client_port());
-                (Stack::start_with(backbone, options, Some(kafka)), Some(proxy))
+                let (kafka, link) = Link::to_new_broker(&plan.way);
+                (Stack::start_with(backbone, options, Some(kafka)), Some(link))
             }
         };
         let client = stack.client();
         let senders = Senders::start(&client, plan.events_per_second);
-        Self { stack, client, senders, dice: Dice::new(plan.seed), plan, proxy }
+        Self { stack, client, senders, dice: Dice::new(plan.seed), plan, link }
     }
 
     /// Waits while the load goes on.

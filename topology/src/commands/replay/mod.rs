@@ -4,12 +4,16 @@
 //! way. Ids are made from file name, line and content, so replaying twice within the dedup window counts once.
 
 mod cell;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod lanes;
+mod lines;
 pub mod mapping;
 pub mod outgoing;
 mod pace;
 pub mod poster;
 mod recorded;
+mod rows;
 mod source;
 mod summary;
 mod table;

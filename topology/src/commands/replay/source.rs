@@ -1,7 +1,8 @@
-//! Reads the files, line by line and row by row, and hands over events. Blocking: runs on a thread of its own.
+//! Reads the files, unpacked and in the format that their names say, and hands over events. Blocking: runs on a thread of
+//! its own.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,11 +13,11 @@ use indicatif::ProgressBar;
 
 use super::mapping::Mapping;
 use super::outgoing::{Origin, OutgoingEvent, Rejection};
-use super::recorded::{Sending, outgoing};
-use super::table::Table;
+use super::recorded::Sending;
+use super::{lines, rows};
 
-/// Longer lines are no events; ingest takes 32 KB each.
-const LONGEST_LINE: usize = 1024 * 1024;
+/// Longer lines and rows are no events; ingest takes 32 KB each.
+pub const LONGEST: usize = 1024 * 1024;
 
 /// What a line is.
 #[derive(Debug)]
@@ -24,6 +25,12 @@ pub enum Item {
     Event(OutgoingEvent),
     /// Not sent.
     Bad(Rejection),
+}
+
+impl Item {
+    pub fn of(event: Result<OutgoingEvent, String>, origin: Origin) -> Self {
+        event.map_or_else(|detail| Self::Bad(Rejection { origin, detail }), Self::Event)
+    }
 }
 
 pub type Hand<'h> = &'h mut dyn FnMut(Item) -> ControlFlow<()>;
@@ -70,24 +77,36 @@ impl Source {
     /// The file or its compression cannot be read on.
     pub fn read(&self, bar: &ProgressBar, hand: Hand<'_>) -> anyhow::Result<()> {
         for path in &self.files {
-            let name = path.file_name().map_or_else(|| "-".into(), |name| name.to_string_lossy());
             let stream: Box<dyn Read> = if is_standard_input(path) {
                 Box::new(bar.wrap_read(io::stdin().lock()))
             } else {
                 let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
                 Box::new(bar.wrap_read(file))
             };
-            let stream: Box<dyn Read> =
-                if has_extension(path, "gz") { Box::new(MultiGzDecoder::new(BufReader::new(stream))) } else { stream };
-            let flow = match self.format(path)? {
-                Format::Lines => self.read_lines(stream, &name, hand),
-                Format::Table { delimiter } => self.read_table(stream, &name, delimiter, hand),
-            };
-            if flow.with_context(|| path.display().to_string())?.is_break() {
+            if self.read_stream(path, stream, hand)?.is_break() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Reads what a file of this name has.
+    ///
+    /// # Errors
+    /// The stream or its compression cannot be read on.
+    pub fn read_stream(&self, path: &Path, stream: Box<dyn Read>, hand: Hand<'_>) -> anyhow::Result<ControlFlow<()>> {
+        let file: Arc<str> = path.file_name().map_or_else(|| "-".into(), |name| name.to_string_lossy()).into();
+        let stream: Box<dyn Read> =
+            if has_extension(path, "gz") { Box::new(MultiGzDecoder::new(BufReader::new(stream))) } else { stream };
+        let sending = self.sending();
+        let flow = match (self.format(path)?, &self.mapping) {
+            (Format::Table { delimiter }, Some(mapping)) => {
+                rows::read(stream, delimiter, mapping, &file, &sending, hand)
+            }
+            // A mapping's route is for tables.
+            _ => lines::read(stream, &file, &Sending { route: None, ..sending }, hand),
+        };
+        flow.with_context(|| path.display().to_string())
     }
 
     fn format(&self, path: &Path) -> anyhow::Result<Format> {
@@ -116,95 +135,6 @@ impl Source {
             other => other,
         };
         Sending { route: route.map(Arc::from), as_import: self.as_import }
-    }
-
-    fn read_lines(&self, stream: Box<dyn Read>, name: &str, hand: Hand<'_>) -> anyhow::Result<ControlFlow<()>> {
-        let mut reader = BufReader::with_capacity(1 << 16, stream);
-        let file: Arc<str> = name.into();
-        // A mapping's route is for tables.
-        let sending = Sending { route: None, ..self.sending() };
-        let mut line = Vec::new();
-        for number in 1.. {
-            line.clear();
-            let limit = LONGEST_LINE as u64 + 1;
-            if reader.by_ref().take(limit).read_until(b'\n', &mut line)? == 0 {
-                break;
-            }
-            let origin = Origin { file: file.clone(), line: number };
-            let item = if line.len() > LONGEST_LINE {
-                skip_line(&mut reader)?;
-                Item::Bad(Rejection { origin, detail: format!("the line is longer than {LONGEST_LINE} bytes") })
-            } else {
-                match std::str::from_utf8(&line) {
-                    Ok(text) if text.trim().is_empty() => continue,
-                    Ok(text) => item(outgoing(text.trim_start_matches('\u{feff}'), 0, &origin, &sending), origin),
-                    Err(error) => Item::Bad(Rejection { origin, detail: format!("not UTF-8: {error}") }),
-                }
-            };
-            if hand(item).is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(ControlFlow::Continue(()))
-    }
-
-    fn read_table(
-        &self,
-        stream: Box<dyn Read>,
-        name: &str,
-        delimiter: u8,
-        hand: Hand<'_>,
-    ) -> anyhow::Result<ControlFlow<()>> {
-        let Some(mapping) = &self.mapping else { bail!("a table needs a mapping") };
-        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(stream);
-        let table = Table::bind(mapping, reader.headers()?).map_err(anyhow::Error::msg)?;
-        let file: Arc<str> = name.into();
-        let sending = self.sending();
-        let mut row = csv::StringRecord::new();
-        loop {
-            let line = reader.position().line();
-            let found = match reader.read_record(&mut row) {
-                Ok(false) => return Ok(ControlFlow::Continue(())),
-                Ok(true) => table.events(&row),
-                Err(error) if matches!(error.kind(), csv::ErrorKind::Io(_)) => return Err(error.into()),
-                Err(error) => Err(error.to_string()),
-            };
-            let line = row.position().map_or(line, csv::Position::line);
-            let origin = Origin { file: file.clone(), line };
-            let items: Vec<Item> = match found {
-                Err(detail) => vec![Item::Bad(Rejection { origin, detail })],
-                Ok(events) => {
-                    let of_part = |(part, event): (usize, serde_json::Value)| {
-                        item(outgoing(&event.to_string(), part, &origin, &sending), origin.clone())
-                    };
-                    events.into_iter().enumerate().map(of_part).collect()
-                }
-            };
-            for item in items {
-                if hand(item).is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
-            }
-        }
-    }
-}
-
-fn item(event: Result<OutgoingEvent, String>, origin: Origin) -> Item {
-    event.map_or_else(|detail| Item::Bad(Rejection { origin, detail }), Item::Event)
-}
-
-fn skip_line(reader: &mut impl BufRead) -> io::Result<()> {
-    loop {
-        let buffered = reader.fill_buf()?;
-        if buffered.is_empty() {
-            return Ok(());
-        }
-        let end = buffered.iter().position(|byte| *byte == b'\n');
-        let length = end.map_or(buffered.len(), |end| end + 1);
-        reader.consume(length);
-        if end.is_some() {
-            return Ok(());
-        }
     }
 }
 
@@ -245,11 +175,14 @@ mod tests {
     #[test]
     fn lines_blank_lines_bad_lines_and_lines_that_are_too_long() {
         let mut text = b"{\"type\":\"page\"}\n\nnonsense\n\xff\n".to_vec();
-        text.extend(std::iter::repeat_n(b'x', LONGEST_LINE + 10));
+        text.extend(std::iter::repeat_n(b'x', LONGEST + 10));
         text.extend(b"\n{\"type\":\"click\",\"campaign\":\"a\"}");
+        text.extend(b"\n{\"type\":\"page\",\"x\":\"");
+        text.extend(std::iter::repeat_n(b'x', LONGEST - "{\"type\":\"page\",\"x\":\"\"}".len()));
+        text.extend(b"\"}\n{\"type\":\"page\"}");
         let (events, bad) = read(&[("e.ndjson", &text)], None).unwrap();
         let lines: Vec<u64> = events.iter().map(|event| event.origin.line).collect();
-        assert_eq!(lines, [1, 6]);
+        assert_eq!(lines, [1, 6, 7, 8], "the longest line there may be, and the one after it");
         assert_eq!(bad[0], "e.ndjson:3: an event is a JSON object");
         assert!(bad[1].starts_with("e.ndjson:4: not UTF-8"), "{}", bad[1]);
         assert!(bad[2].starts_with("e.ndjson:5: the line is longer"), "{}", bad[2]);

@@ -40,7 +40,7 @@ const ON_BOTH: [Fault; 4] = [
     Fault { name: "1, 3, 1 processors", inflict: scale::out_and_in },
 ];
 
-const ON_KAFKA: [Fault; 8] = [
+const ON_KAFKA: [Fault; 9] = [
     ON_BOTH[0],
     ON_BOTH[1],
     ON_BOTH[2],
@@ -49,6 +49,7 @@ const ON_KAFKA: [Fault; 8] = [
     Fault { name: "broker kill -9", inflict: broker::killed },
     Fault { name: "broker cut off", inflict: network::cut_off },
     Fault { name: "broker slow", inflict: network::slow },
+    Fault { name: "packets lost, reordered", inflict: network::lossy },
 ];
 
 /// All but [`KILL_A_ROLE`].

@@ -1,4 +1,4 @@
-//! One Apache Kafka broker (KRaft, broker and controller in one process) on loopback.
+//! One Apache Kafka broker (KRaft, broker and controller in one process), on loopback or wherever a test puts it.
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -20,13 +20,30 @@ const CLUSTER_ID: &str = "bmVvbmh1Yi10ZXN0LTAwMQ";
 const START_LIMIT: Duration = Duration::from_secs(90);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
+/// Where a broker runs, and where it sends its clients.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Before its command: what brings it there.
+    pub prefix: Vec<OsString>,
+    /// Where it listens for clients.
+    pub address: Ipv4Addr,
+    /// Of a proxy on loopback, where clients are sent in place of the broker's own.
+    pub proxy_port: Option<u16>,
+}
+
+impl Default for Site {
+    /// On loopback, with nothing between.
+    fn default() -> Self {
+        Self { prefix: Vec::new(), address: Ipv4Addr::LOCALHOST, proxy_port: None }
+    }
+}
+
 /// A broker with its own data. Ends, and its data with it, when dropped.
 pub struct Kafka {
     // In the order in which they must go: the process before its folder.
     process: Option<ServerProcess>,
     client_port: ReservedPort,
-    /// Where the broker tells clients to connect: its own port, or that of a proxy before it.
-    advertised_port: u16,
+    site: Site,
     jars: PathBuf,
     scratch: ScratchFolder,
     _inner_ports: [ReservedPort; 2],
@@ -35,20 +52,22 @@ pub struct Kafka {
 impl Kafka {
     /// Returns when the broker serves clients; an error says what to do, or ends with the broker's log.
     pub fn start() -> Result<Self, String> {
-        Self::start_advertised_at(None)
+        Self::start_at(&Site::default())
     }
 
-    /// The same, with clients sent to another port of this machine: a proxy before [`Self::client_port`].
-    pub fn start_advertised_at(proxy_port: Option<u16>) -> Result<Self, String> {
+    /// The same, somewhere else.
+    pub fn start_at(site: &Site) -> Result<Self, String> {
         let jars = jar_folder(JAR_FOLDER)?;
         let scratch = ScratchFolder::create("kafka")?;
         let client_port = ReservedPort::reserve()?;
         let inner_ports = [ReservedPort::reserve()?, ReservedPort::reserve()?];
-        let advertised_port = proxy_port.unwrap_or_else(|| client_port.number());
         let [broker, controller] = [inner_ports[0].number(), inner_ports[1].number()];
-        let ports = Ports { client: client_port.number(), advertised: advertised_port, broker, controller };
-        write_file(&scratch.path().join("server.properties"), &settings(&ports, &scratch.path().join("data")))?;
-        let mut kafka = Self { process: None, client_port, advertised_port, jars, scratch, _inner_ports: inner_ports };
+        let site = site.clone();
+        let mut kafka = Self { process: None, client_port, site, jars, scratch, _inner_ports: inner_ports };
+        let listeners =
+            Listeners { client: kafka.address(), advertised: kafka.bootstrap_servers(), broker, controller };
+        let settings = settings(&listeners, &kafka.scratch.path().join("data"));
+        write_file(&kafka.scratch.path().join("server.properties"), &settings)?;
         kafka.format_data_folder()?;
         kafka.restart()?;
         Ok(kafka)
@@ -56,7 +75,10 @@ impl Kafka {
 
     /// For `bootstrap.servers`; stays the same over restarts.
     pub fn bootstrap_servers(&self) -> String {
-        format!("127.0.0.1:{}", self.advertised_port)
+        match self.site.proxy_port {
+            Some(port) => format!("127.0.0.1:{port}"),
+            None => self.address().to_string(),
+        }
     }
 
     /// Where the broker itself listens for clients.
@@ -94,7 +116,7 @@ impl Kafka {
     }
 
     fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.client_port()).into()
+        (self.site.address, self.client_port()).into()
     }
 
     fn format_data_folder(&self) -> Result<(), String> {
@@ -111,7 +133,8 @@ impl Kafka {
     /// A Java process of Kafka's jars. An argument `server.properties` stands for the file in the scratch folder.
     fn java(&self, name: &'static str, arguments: &[&str]) -> Result<ServerProcess, String> {
         let folder = self.scratch.path();
-        let mut command: Vec<OsString> = vec!["java".into()];
+        let mut command = self.site.prefix.clone();
+        command.push("java".into());
         // Quick to start rather than quick in the long run, and small.
         command.extend(["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData"].map(Into::into));
         command.push("-Dorg.apache.logging.log4j.level=INFO".into());
@@ -126,24 +149,24 @@ impl Kafka {
     }
 }
 
-struct Ports {
-    client: u16,
-    advertised: u16,
-    /// Where the broker talks to itself: what befalls its clients' connections does not befall these.
+struct Listeners {
+    client: SocketAddr,
+    advertised: String,
+    /// On its own loopback, where the broker talks to itself: what befalls its clients' connections does not befall these.
     broker: u16,
     controller: u16,
 }
 
-fn settings(ports: &Ports, data: &Path) -> String {
-    let Ports { client, advertised, broker, controller } = ports;
+fn settings(listeners: &Listeners, data: &Path) -> String {
+    let Listeners { client, advertised, broker, controller } = listeners;
     let data = data.display();
     format!(
         "\
 process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
-listeners=CLIENTS://127.0.0.1:{client},BROKERS://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=CLIENTS://127.0.0.1:{advertised},BROKERS://127.0.0.1:{broker}
+listeners=CLIENTS://{client},BROKERS://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=CLIENTS://{advertised},BROKERS://127.0.0.1:{broker}
 listener.security.protocol.map=CLIENTS:PLAINTEXT,BROKERS:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=BROKERS

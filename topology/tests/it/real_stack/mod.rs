@@ -12,7 +12,7 @@
 //! server starts one of its own.
 
 mod cassandra;
-mod kafka;
+pub mod kafka;
 pub mod scratch;
 pub mod server_process;
 

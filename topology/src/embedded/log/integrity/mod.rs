@@ -5,7 +5,7 @@
 //! (nobody was told that it is durable) from damage is the [`witness`]: it says how many commits were.
 
 pub mod journal;
-mod manifest;
+pub mod manifest;
 pub mod witness;
 
 use std::path::{Path, PathBuf};

@@ -28,15 +28,20 @@ pub fn read(folder: &Path) -> std::io::Result<Option<u64>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let commits = bytes.first_chunk().map(|number| u64::from_be_bytes(*number));
-    let is_whole = commits.is_some_and(|commits| bytes == encode(commits));
-    if !is_whole && !bytes.is_empty() {
+    let commits = decode(&bytes);
+    if commits.is_none() && !bytes.is_empty() {
         tracing::warn!(folder = %folder.display(), file = FILE_NAME, "not readable: lost commits cannot be noticed");
     }
-    Ok(commits.filter(|_| is_whole))
+    Ok(commits)
 }
 
-fn encode(commits: u64) -> [u8; 16] {
+/// `None`: it is not as it was written.
+pub fn decode(bytes: &[u8]) -> Option<u64> {
+    let commits = u64::from_be_bytes(*bytes.first_chunk()?);
+    (bytes == encode(commits)).then_some(commits)
+}
+
+pub fn encode(commits: u64) -> [u8; 16] {
     let number = commits.to_be_bytes();
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&number);

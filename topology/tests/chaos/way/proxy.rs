@@ -1,22 +1,14 @@
 //! A TCP proxy before a server: it can cut the way off, so that nothing gets through and nobody is told, and slow it down.
-//! It needs no rights of an administrator, as network namespaces and `tc netem` do.
+//! Each end's TCP finds the proxy in good health, so nothing is ever sent again.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::Way;
 use crate::real_stack::scratch::ReservedPort;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    Open,
-    /// Everything takes so much longer, in each direction.
-    Slow(Duration),
-    /// Connections stay, bytes do not come through.
-    Cut,
-}
 
 struct Shared {
     way: Mutex<Way>,
@@ -91,7 +83,7 @@ impl Shared {
         let mut way = self.way.lock().unwrap();
         loop {
             way = match *way {
-                Way::Open => return,
+                Way::Open | Way::Lossy => return,
                 Way::Cut => self.changed.wait(way).unwrap(),
                 Way::Slow(delay) => match delay.checked_sub(came.elapsed()) {
                     Some(rest) if !rest.is_zero() => self.changed.wait_timeout(way, rest).unwrap().0,

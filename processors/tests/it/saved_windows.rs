@@ -1,0 +1,184 @@
+//! When the merge stage saves its windows and when it leaves them to the local state, told by what is read and written there.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use neonhub_processors::engine::{
+    Change, EngineError, EngineMetrics, MemoryStates, Ports, SourceEvent, StateStore, StateStores, Worker, WorkerConfig,
+};
+use neonhub_processors::metrics::{MergeConfig, MetricsMerge};
+use neonhub_schemas::record::{NewRecord, Record, TopicPartition};
+use neonhub_schemas::topics::Topic;
+
+use crate::fake_ports::{FakePorts, record};
+use crate::merge::{MINUTE, config, delta, watermark};
+
+const PLACE: TopicPartition = TopicPartition { topic: Topic::MetricsPartials, partition: 0 };
+const INTERVAL_MS: i64 = 3_000;
+/// First byte of the keys of windows, of windows that are not final, and of those that are.
+const WINDOW: u8 = 1;
+const OPEN: u8 = 2;
+const FINAL: u8 = 3;
+
+/// What was asked of a store.
+#[derive(Default)]
+struct Told {
+    saves: Vec<Vec<Change>>,
+    /// Windows that were read by their keys.
+    reads: usize,
+}
+
+#[derive(Clone, Default)]
+struct Watched {
+    disk: MemoryStates,
+    told: Arc<Mutex<Told>>,
+}
+
+struct WatchedStore(Box<dyn StateStore>, Arc<Mutex<Told>>);
+
+impl StateStores for Watched {
+    fn open(&mut self, stage: &'static str, partition: TopicPartition) -> Result<Box<dyn StateStore>, EngineError> {
+        Ok(Box::new(WatchedStore(self.disk.open(stage, partition)?, Arc::clone(&self.told))))
+    }
+}
+
+impl StateStore for WatchedStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        self.1.lock().unwrap().reads += usize::from(key.first() == Some(&WINDOW));
+        self.0.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), EngineError> {
+        self.0.scan(from, to, each)
+    }
+
+    fn write(&self, changes: Vec<Change>) -> Result<(), EngineError> {
+        self.1.lock().unwrap().saves.push(changes.clone());
+        self.0.write(changes)
+    }
+
+    fn clear(&self) -> Result<(), EngineError> {
+        self.0.clear()
+    }
+}
+
+struct Bench {
+    worker: Worker<MetricsMerge>,
+    fake: FakePorts,
+    watched: Watched,
+    now: Arc<AtomicI64>,
+    next: u64,
+}
+
+impl Bench {
+    fn open(budget: usize) -> Self {
+        let (fake, watched, now) = (FakePorts::default(), Watched::default(), Arc::new(AtomicI64::new(1_000_000)));
+        let save_interval = Duration::from_millis(INTERVAL_MS.unsigned_abs());
+        let config = MergeConfig { memory_per_partition: budget, save_interval, ..config() };
+        let ports = Ports { states: Some(Box::new(watched.clone())), ..fake.ports() };
+        let clock = Arc::clone(&now);
+        let clock = Arc::new(move || clock.load(Ordering::Relaxed));
+        let metrics = EngineMetrics::register(&prometheus::Registry::new()).unwrap();
+        let stage = MetricsMerge::new(config).unwrap();
+        let worker = Worker::new(stage, ports, clock, WorkerConfig::default(), metrics).unwrap();
+        let mut bench = Self { worker, fake, watched, now, next: 0 };
+        bench.step(vec![SourceEvent::Assigned(vec![PLACE])]);
+        bench
+    }
+
+    fn step(&mut self, events: Vec<SourceEvent>) {
+        self.fake.says(events);
+        self.worker.step().unwrap();
+    }
+
+    /// Records, and the commit that takes them.
+    fn feed(&mut self, records: Vec<NewRecord>) {
+        for new in records {
+            let fed = Record { key: new.key, value: new.value, headers: new.headers, ..record(PLACE, self.next, "") };
+            self.next += 1;
+            self.step(vec![SourceEvent::Records(vec![fed])]);
+        }
+        self.later(100);
+    }
+
+    fn later(&mut self, milliseconds: i64) {
+        self.now.fetch_add(milliseconds, Ordering::Relaxed);
+        self.step(Vec::new());
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.watched.told.lock().unwrap()
+    }
+
+    /// The saves since the last call: of each kind of key how many were put and taken away.
+    fn saves(&self) -> Vec<[(usize, usize); 3]> {
+        let count = |changes: &[Change], kind: u8| {
+            let of_kind = changes.iter().filter(|(key, _)| key.first() == Some(&kind));
+            let (put, taken): (Vec<_>, Vec<_>) = of_kind.partition(|(_, value)| value.is_some());
+            (put.len(), taken.len())
+        };
+        let saves = std::mem::take(&mut self.told().saves);
+        saves.iter().map(|changes| [WINDOW, OPEN, FINAL].map(|kind| count(changes, kind))).collect()
+    }
+}
+
+const NOTHING: (usize, usize) = (0, 0);
+
+#[test]
+fn windows_are_saved_at_first_and_then_in_their_rhythm_if_they_have_changed() {
+    let mut bench = Bench::open(usize::MAX);
+    bench.feed(vec![delta("men", &[MINUTE], "1")]);
+    assert_eq!(bench.saves(), [[(6, 0), (6, 0), NOTHING]], "six grains");
+    bench.feed(vec![delta("men", &[MINUTE], "1")]);
+    bench.later(INTERVAL_MS - 101);
+    assert_eq!(bench.saves(), [] as [[(usize, usize); 3]; 0], "a millisecond early");
+    bench.later(1);
+    assert_eq!(bench.saves(), [[(6, 0), NOTHING, NOTHING]], "they are in the index already");
+    bench.later(INTERVAL_MS);
+    assert_eq!(bench.saves(), [[NOTHING; 3]], "windows went out with the last one: its marker lies before them");
+    for _ in 0..3 {
+        bench.later(INTERVAL_MS);
+    }
+    assert_eq!(bench.saves(), [] as [[(usize, usize); 3]; 0], "there is nothing more to say");
+}
+
+#[test]
+fn what_becomes_final_changes_its_index_and_what_is_over_leaves_all_of_them() {
+    let mut bench = Bench::open(usize::MAX);
+    bench.feed(vec![delta("men", &[MINUTE], "1")]);
+    bench.saves();
+    bench.feed(vec![watermark(MINUTE + 60)]);
+    bench.later(INTERVAL_MS);
+    assert_eq!(bench.saves(), [[(1, 0), (0, 1), (1, 0)]], "the minute is over");
+    bench.feed(vec![watermark(MINUTE + 400 * 86_400)]);
+    bench.later(INTERVAL_MS);
+    assert_eq!(bench.saves()[0], [(5, 0), (0, 5), (5, 0)], "and so is the month");
+    bench.later(100_000);
+    bench.later(INTERVAL_MS);
+    let taken: usize = bench.saves().iter().map(|[windows, ..]| windows.1).sum();
+    assert_eq!((taken, bench.worker.state_size().0), (6, 0), "their grace is over, too");
+}
+
+#[test]
+fn memory_over_its_budget_is_saved_at_once_and_the_coldest_quarter_leaves() {
+    const BUDGET: usize = 20_000;
+    let mut bench = Bench::open(BUDGET);
+    bench.feed(vec![delta("first", &[MINUTE], "1")]);
+    bench.saves();
+    let saved_at_ms = bench.now.load(Ordering::Relaxed);
+    let mut fed = 0;
+    while bench.told().saves.is_empty() {
+        bench.feed(vec![delta(&format!("campaign-{fed}"), &[MINUTE], "1")]);
+        fed += 1;
+    }
+    assert!(bench.now.load(Ordering::Relaxed) - saved_at_ms < INTERVAL_MS, "it waited for its turn");
+    let (_, size) = bench.worker.state_size();
+    assert!(size <= BUDGET / 4 * 3, "{size} bytes stay");
+    assert!(size > BUDGET / 2, "no more leave than have to: {size} bytes stay");
+    bench.told().reads = 0;
+    bench.feed(vec![delta(&format!("campaign-{}", fed - 1), &[MINUTE], "1")]);
+    assert_eq!(bench.told().reads, 0, "the newest is in memory");
+    bench.feed(vec![delta("first", &[MINUTE], "1")]);
+    assert_eq!(bench.told().reads, 6, "the oldest is brought back, in each grain");
+}
