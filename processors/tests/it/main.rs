@@ -28,8 +28,9 @@ mod partial_rules;
 #[cfg(test)]
 mod refine;
 #[cfg(test)]
-mod spilled_refine;
 mod saved_windows;
+#[cfg(test)]
+mod spilled_refine;
 #[cfg(test)]
 mod spilled_windows;
 #[cfg(test)]
