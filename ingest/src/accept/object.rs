@@ -82,6 +82,7 @@ fn completed<'d, 'a: 'd>(
     out
 }
 
+#[expect(clippy::ptr_arg, reason = "only a borrowed name is known to stand in the text without an escape")]
 fn push_name(out: &mut String, name: &Cow<'_, str>) {
     match name {
         // It stood in the text as it is, without an escape.

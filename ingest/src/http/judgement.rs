@@ -26,9 +26,9 @@ pub(super) enum Judgement {
     Refuse { problem: Box<Problem>, dead_letters: Vec<NewRecord> },
 }
 
-impl From<Problem> for Judgement {
-    fn from(problem: Problem) -> Self {
-        Self::Refuse { problem: Box::new(problem), dead_letters: Vec::new() }
+impl From<Box<Problem>> for Judgement {
+    fn from(problem: Box<Problem>) -> Self {
+        Self::Refuse { problem, dead_letters: Vec::new() }
     }
 }
 
@@ -49,7 +49,7 @@ impl<'a> Judge<'a> {
         let known_key = stated_key.as_deref().and_then(|stated| self.state.keys().find(stated));
         let bytes = match body {
             Ok(bytes) => bytes,
-            Err(BodyError::Problem(problem)) => return (*problem).into(),
+            Err(BodyError::Problem(problem)) => return problem.into(),
             Err(BodyError::Refused { refusal, beginning }) => return self.refuse(known_key, &refusal, &beginning),
         };
         let is_stranger = stated_key.is_some() && known_key.is_none();
@@ -122,7 +122,7 @@ impl<'a> Judge<'a> {
         Judgement::Append { records, source, answer }
     }
 
-    fn take_quota(&mut self, key: &'a KnownKey, events: usize) -> Result<(), Problem> {
+    fn take_quota(&mut self, key: &'a KnownKey, events: usize) -> Result<(), Box<Problem>> {
         // More than the limit is refused anyway, and says so better.
         let events = events.min(self.state.limits().max_batch_events);
         let verdict = key.quota.take(events);
@@ -132,11 +132,11 @@ impl<'a> Judge<'a> {
             Verdict::Later { wait } => {
                 let detail = "the quota of events per second is used up";
                 let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail);
-                Err(Problem { retry_after: Some(wait), ..problem })
+                Err(Box::new(Problem { retry_after: Some(wait), ..problem }))
             }
             Verdict::Never { burst, .. } => {
                 let detail = format!("{events} events are more than the write key may send at once ({burst})");
-                Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "batch_exceeds_quota", detail))
+                Err(Box::new(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "batch_exceeds_quota", detail)))
             }
         }
     }

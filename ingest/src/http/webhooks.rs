@@ -75,7 +75,7 @@ pub(super) fn judge(
 ) -> Judgement {
     let bytes = match body {
         Ok(bytes) => bytes,
-        Err(BodyError::Problem(problem)) => return (*problem).into(),
+        Err(BodyError::Problem(problem)) => return problem.into(),
         Err(BodyError::Refused { refusal, beginning }) => return judge.refuse_stranger(&refusal, &beginning),
     };
     judge.state.metrics().plain_bytes(bytes.len());

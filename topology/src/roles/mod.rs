@@ -3,6 +3,7 @@
 pub mod api;
 pub mod ingest;
 pub mod olap;
+mod posts;
 pub mod processors;
 pub mod stop;
 pub mod up;

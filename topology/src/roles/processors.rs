@@ -1,7 +1,6 @@
 //! The role `processors`: one thread a worker. A worker that fails is dropped and made anew from what is committed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use prometheus::Registry;
 use tokio::net::TcpListener;
 
 use super::Stop;
+use super::posts::{Post, Watch, Work};
 use crate::clients::{self, Backbone};
 use crate::clock;
 use crate::embedded::state::FjallStates;
@@ -34,23 +34,18 @@ pub enum Processor {
 
 /// Running threads, and what they share.
 pub struct Processors {
-    threads: Vec<JoinHandle<()>>,
-    health: Health,
+    posts: Arc<Vec<Post>>,
+    watchman: JoinHandle<()>,
     registry: Registry,
 }
 
-/// How many workers there are, and how many are at work (not waiting to be made anew).
-#[derive(Clone, Default)]
-struct Health {
-    total: Arc<AtomicUsize>,
-    working: Arc<AtomicUsize>,
-}
+/// Between two looks at the workers.
+const ROUND: Duration = Duration::from_secs(1);
 
 struct Shared {
     settings: Settings,
     backbone: Backbone,
     metrics: EngineMetrics,
-    health: Health,
     stop: Stop,
     clock: Clock,
     states: FjallStates,
@@ -70,7 +65,6 @@ impl Processors {
             settings: settings.clone(),
             backbone: backbone.clone(),
             metrics: EngineMetrics::register(&registry)?,
-            health: Health::default(),
             stop: stop.clone(),
             clock: clock::wall(),
             states: FjallStates::new(
@@ -79,39 +73,50 @@ impl Processors {
             ),
         });
         let wanted = |processor| only.is_empty() || only.contains(&processor);
-        let mut threads = Vec::new();
+        let mut posts = Vec::new();
         for worker in 0..settings.processing.workers {
             if wanted(Processor::Refine) {
                 let config = refine_config(settings);
-                threads.push(spawn_stage(&shared, "refine", worker, move || Ok(Refine::new(config)))?);
+                posts.push(stage_post(&shared, "refine", worker, move || Ok(Refine::new(config)))?);
             }
             if wanted(Processor::Metrics) {
                 let partial = partial_config(settings);
-                threads
-                    .push(spawn_stage(&shared, "metrics-partial", worker, move || Ok(MetricsPartial::new(partial)))?);
+                posts.push(stage_post(&shared, "metrics-partial", worker, move || Ok(MetricsPartial::new(partial)))?);
                 let merge = merge_config(settings);
                 let make =
                     move || MetricsMerge::new(merge.clone()).map_err(|error| EngineError::Fatal(error.to_string()));
-                threads.push(spawn_stage(&shared, "metrics-merge", worker, make)?);
+                posts.push(stage_post(&shared, "metrics-merge", worker, make)?);
             }
             if wanted(Processor::Landing) {
                 let of_worker = Arc::clone(&shared);
                 let slot = slot(settings, worker);
-                threads.push(spawn(&shared, format!("landing-{worker}"), move || land(&of_worker, &slot))?);
+                let work: Work = Arc::new(move |watch: &Watch| land(&of_worker, &slot, watch));
+                posts.push(post(&shared, format!("landing-{worker}"), work)?);
             }
         }
-        Ok(Self { threads, health: shared.health.clone(), registry })
+        let posts = Arc::new(posts);
+        let (watched, stop) = (Arc::clone(&posts), stop.clone());
+        let rounds = move || {
+            while !stop.wait(ROUND) {
+                for post in &*watched {
+                    if let Err(error) = post.look_after() {
+                        tracing::error!(%error, "no thread for another worker");
+                    }
+                }
+            }
+        };
+        let watchman = std::thread::Builder::new().name("watchman".to_owned()).spawn(rounds)?;
+        Ok(Self { posts, watchman, registry })
     }
 
     /// Waits for the threads, which end when they are told to stop.
     pub async fn join(self) {
         let join = move || {
-            for thread in self.threads {
-                let name = thread.thread().name().unwrap_or_default().to_owned();
-                if thread.join().is_err() {
-                    tracing::error!(name, "a worker's thread panicked");
-                }
+            if self.watchman.join().is_err() {
+                tracing::error!("the watchman panicked");
             }
+            // The health service may still look at them.
+            self.posts.iter().for_each(Post::join);
         };
         if let Err(error) = tokio::task::spawn_blocking(join).await {
             tracing::error!(%error, "the workers could not be waited for");
@@ -120,9 +125,9 @@ impl Processors {
 
     /// `/health/live`, `/health/ready` and `/metrics`.
     pub fn router(&self) -> Router {
-        let (health, registry) = (self.health.clone(), self.registry.clone());
+        let (posts, registry) = (Arc::clone(&self.posts), self.registry.clone());
         let ready = move || {
-            let (total, working) = (health.total.load(Ordering::Relaxed), health.working.load(Ordering::Relaxed));
+            let (total, working) = (posts.len(), posts.iter().filter(|post| post.is_at_work()).count());
             async move {
                 let status = if working == total { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
                 (
@@ -192,70 +197,42 @@ fn memory_per_partition(settings: &Settings) -> usize {
     settings.processing.state_memory_bytes / settings.backbone.partitions.max(1) as usize
 }
 
-fn spawn_stage<S: Stage + 'static>(
+fn stage_post<S: Stage + 'static>(
     shared: &Arc<Shared>,
     group: &'static str,
     worker: u32,
-    make: impl Fn() -> Result<S, EngineError> + Send + 'static,
-) -> anyhow::Result<JoinHandle<()>> {
+    make: impl Fn() -> Result<S, EngineError> + Send + Sync + 'static,
+) -> std::io::Result<Post> {
     let of_worker = Arc::clone(shared);
     let slot = slot(&shared.settings, worker);
-    spawn(shared, format!("{group}-{worker}"), move || run_stage(&of_worker, group, &slot, make()?))
+    let work: Work = Arc::new(move |watch: &Watch| run_stage(&of_worker, group, &slot, watch, make()?));
+    post(shared, format!("{group}-{worker}"), work)
 }
 
-/// A thread that runs `work` until it ends well; after an error it begins again, later each time.
-fn spawn(
-    shared: &Arc<Shared>,
-    name: String,
-    work: impl Fn() -> Result<(), EngineError> + Send + 'static,
-) -> anyhow::Result<JoinHandle<()>> {
-    let shared = Arc::clone(shared);
-    shared.health.total.fetch_add(1, Ordering::Relaxed);
-    let processor = name.clone();
-    let body = move || {
-        let mut backoff = Duration::from_millis(100);
-        while !shared.stop.is_stopped() {
-            let began_ms = (shared.clock)();
-            // A panic is a bug, but one that must not stop the others' events for good.
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&work));
-            let outcome = outcome.unwrap_or_else(|_| Err(EngineError::Fatal("the worker panicked".to_owned())));
-            let Err(error) = outcome else { break };
-            shared.metrics.restarts.with_label_values(&[processor.as_str()]).inc();
-            if (shared.clock)() - began_ms > 30_000 {
-                backoff = Duration::from_millis(100);
-            }
-            let backoff_ms = backoff.as_millis();
-            if matches!(error, EngineError::Fatal(_)) {
-                tracing::error!(processor, %error, backoff_ms, "worker begins again, but this needs a person");
-            } else {
-                tracing::warn!(processor, %error, backoff_ms, "worker begins again from what is committed");
-            }
-            if shared.stop.wait(backoff) {
-                break;
-            }
-            backoff = (backoff * 2).min(Duration::from_secs(2));
-        }
-    };
-    Ok(std::thread::Builder::new().name(name).spawn(body)?)
+fn post(shared: &Arc<Shared>, name: String, work: Work) -> std::io::Result<Post> {
+    let restarts = shared.metrics.restarts.with_label_values(&[name.as_str()]);
+    Post::fill(name, work, shared.stop.clone(), Arc::clone(&shared.clock), restarts)
 }
 
-fn run_stage<S: Stage>(shared: &Shared, group: &str, slot: &str, stage: S) -> Result<(), EngineError> {
+fn run_stage<S: Stage>(shared: &Shared, group: &str, slot: &str, watch: &Watch, stage: S) -> Result<(), EngineError> {
     let (inputs, outputs) = (stage.inputs(), stage.outputs());
     let scope = Scope { group, inputs: &inputs, outputs: &outputs };
     let mut ports: Ports = shared.backbone.engine_ports(scope, slot)?;
+    ports.committer = watch.over(ports.committer);
     ports.states = Some(Box::new(shared.states.clone()));
     let config =
         WorkerConfig { commit_interval: shared.settings.processing.commit_interval, ..WorkerConfig::default() };
     let mut worker = Worker::new(stage, ports, Arc::clone(&shared.clock), config, shared.metrics.clone())?;
-    let _at_work = AtWork::new(&shared.health);
+    let _at_work = watch.at_work();
     while !shared.stop.is_stopped() {
         worker.step()?;
     }
     worker.finish()
 }
 
-fn land(shared: &Shared, slot: &str) -> Result<(), EngineError> {
-    let ports = shared.backbone.landing_ports("landing", slot, &LANDED_TOPICS)?;
+fn land(shared: &Shared, slot: &str, watch: &Watch) -> Result<(), EngineError> {
+    let mut ports = shared.backbone.landing_ports("landing", slot, &LANDED_TOPICS)?;
+    ports.committer = watch.over(ports.committer);
     let inserters = clients::inserters(&shared.settings, &format!("landing-{slot}"))
         .map_err(|error| EngineError::Fatal(error.to_string()))?;
     let limits = BatchLimits { max_rows: shared.settings.processing.landing_rows, ..LandingConfig::default().limits };
@@ -267,25 +244,9 @@ fn land(shared: &Shared, slot: &str) -> Result<(), EngineError> {
     };
     let clock = Arc::clone(&shared.clock);
     let mut landing = Landing::new(ports, Box::new(inserters), clock, config, shared.metrics.clone());
-    let _at_work = AtWork::new(&shared.health);
+    let _at_work = watch.at_work();
     while !shared.stop.is_stopped() {
         landing.step()?;
     }
     landing.finish()
-}
-
-/// Counts a worker as working while it lives.
-struct AtWork(Health);
-
-impl AtWork {
-    fn new(health: &Health) -> Self {
-        health.working.fetch_add(1, Ordering::Relaxed);
-        Self(health.clone())
-    }
-}
-
-impl Drop for AtWork {
-    fn drop(&mut self) {
-        self.0.working.fetch_sub(1, Ordering::Relaxed);
-    }
 }
