@@ -4,9 +4,8 @@ use bytes::Bytes;
 use neonhub_processors::engine::{EngineError, LocalState, Outputs, Restore, Stage};
 use neonhub_processors::metrics::{MergeConfig, MetricsMerge, MetricsPartial, PartialConfig};
 use neonhub_processors::refine::{Refine, RefineConfig};
-use neonhub_schemas::codec::header;
 use neonhub_schemas::dead_letter::DeadLetter;
-use neonhub_schemas::record::{CommittedOffset, Headers, Record, TopicPartition};
+use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
 
 use crate::fake_ports::record;
@@ -83,9 +82,9 @@ fn a_stage_that_says_nothing_is_never_due_and_has_no_state() {
 #[test]
 fn a_dead_letter_says_where_its_record_stood_and_why_it_was_set_aside() {
     let place = TopicPartition { topic: Topic::RawCampaign, partition: 2 };
-    let headers = Headers::new().with(header::WORKSPACE, Bytes::from_static(b"acme"));
+    let key = Bytes::from_static(b"acme|anna");
     let mut out = Outputs::default();
-    out.reject(&Record { headers, ..record(place, 9, "{") }, "refine", "undecodable", "ends early");
+    out.reject(&Record { key, ..record(place, 9, "{") }, "refine", "undecodable", "ends early");
     let letter: DeadLetter = serde_json::from_slice(out.records[0].value.as_ref().unwrap()).unwrap();
     let expected = DeadLetter {
         workspace: "acme".into(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http1::UpgradeableConnection;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::activity::Activity;
 use super::counters::Cause;
@@ -26,6 +26,10 @@ pub type Stopping = watch::Receiver<bool>;
 async fn told_to_stop(stopping: &mut Stopping) {
     // An error means that the server is gone, which is the same.
     drop(stopping.wait_for(|stopping| *stopping).await);
+}
+
+fn is_told_to_stop(stopping: &Stopping) -> bool {
+    *stopping.borrow() || stopping.has_changed().is_err()
 }
 
 /// Serves what comes over the socket until one side has had enough.
@@ -78,13 +82,13 @@ async fn awake(mut socket: Socket, stopping: Stopping) -> Option<Socket> {
     }
 }
 
-async fn http1(mut socket: Socket, mut stopping: Stopping) -> Option<Socket> {
+async fn http1(mut socket: Socket, stopping: Stopping) -> Option<Socket> {
     let activity = Arc::clone(socket.activity());
     let mut patience = REST;
     loop {
         let exchanges = Exchanges { activity: Arc::clone(&activity), protocol: Protocol::Http1 };
         let connection = activity.server.http1.serve_connection(socket, exchanges).with_upgrades();
-        socket = until_quiet(connection, &activity, patience, &mut stopping).await?;
+        socket = until_quiet(connection, &activity, patience, &stopping).await?;
         if !socket.has_unread() {
             return Some(socket);
         }
@@ -108,11 +112,10 @@ async fn until_quiet(
     mut connection: Http1Connection,
     activity: &Activity,
     patience: Duration,
-    stopping: &mut Stopping,
+    stopping: &Stopping,
 ) -> Option<Socket> {
     let begun_quiet = activity.quiet_since();
-    let mut is_stopping = false;
-    let mut alarm = pin!(sleep_until(begun_quiet.unwrap_or_else(Instant::now) + patience));
+    let mut alarm = pin!(sleep(REST));
     loop {
         tokio::select! {
             biased;
@@ -122,18 +125,18 @@ async fn until_quiet(
                 }
                 return None;
             }
-            () = told_to_stop(stopping), if !is_stopping => {
-                is_stopping = true;
-                end_when_answered(&mut connection);
-            }
+            // The only other thing that is polled with hyper, so that a request pays for nothing else.
             () = alarm.as_mut() => {
-                let quiet_since = activity.quiet_since();
+                if is_told_to_stop(stopping) {
+                    end_when_answered(&mut connection);
+                }
+                let (now, quiet_since) = (Instant::now(), activity.quiet_since());
                 let patience = if quiet_since == begun_quiet { patience } else { REST };
-                let end = quiet_since.unwrap_or_else(Instant::now) + patience;
-                if quiet_since.is_some() && end <= Instant::now() {
+                let end = quiet_since.unwrap_or(now) + patience;
+                if quiet_since.is_some() && end <= now {
                     break;
                 }
-                alarm.as_mut().reset(end);
+                alarm.as_mut().reset(end.min(now + REST));
             }
         }
     }
