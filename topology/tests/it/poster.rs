@@ -17,7 +17,14 @@ pub struct Poster {
     accepted: Arc<AtomicUsize>,
     turned_away: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Of a test that fails: else it would go on into whatever listens at this port next.
+impl Drop for Poster {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Poster {
@@ -26,7 +33,7 @@ impl Poster {
         let (accepted, turned_away, stop) = (Arc::default(), Arc::default(), Arc::default());
         let shared = (Arc::clone(&accepted), Arc::clone(&turned_away), Arc::clone(&stop));
         let thread = std::thread::spawn(move || post(&client, name, &shared.0, &shared.1, &shared.2));
-        Self { accepted, turned_away, stop, thread }
+        Self { accepted, turned_away, stop, thread: Some(thread) }
     }
 
     /// Events answered with 200 so far.
@@ -45,9 +52,9 @@ impl Poster {
     }
 
     /// Ends after the batch under way is accepted. Returns the number of events, all of them accepted.
-    pub fn finish(self) -> usize {
+    pub fn finish(mut self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap();
+        self.thread.take().unwrap().join().unwrap();
         self.accepted.load(Ordering::Relaxed)
     }
 }
