@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use neonhub_processors::engine::kafka::{self, KafkaConfig, Scope};
-use neonhub_processors::engine::{CommitUnit, EngineError, Ports, SourceEvent};
+use neonhub_processors::engine::kafka::{self, KafkaConfig, KafkaSource, Scope};
+use neonhub_processors::engine::{CommitUnit, EngineError, Part, Ports, Source as _, SourceEvent};
 use neonhub_schemas::record::{CommittedOffset, Headers, NewRecord, TopicPartition};
 use neonhub_schemas::topics::Topic;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::Consumer as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::real_stack::{Kafka, shared_kafka, wait_until};
@@ -140,6 +141,32 @@ fn a_worker_whose_slot_is_taken_cannot_commit() {
     assert_eq!(values, ["first", "second"]);
     let committed = successor.source.committed(&[INPUT]).unwrap();
     assert_eq!(committed[0].as_ref().unwrap().metadata, "second");
+}
+
+/// The group takes a partition for a member's whose client lost it: the member gives up its place, and the next one reads it.
+#[test]
+fn a_partition_that_a_member_lost_without_the_group_is_noticed() {
+    let config = config("lost.");
+    create_topic(&config.topic_name(Topic::RawCampaign), 1);
+    let subscribe = || KafkaSource::subscribe(&config, "group", "0", &[Topic::RawCampaign], Part::KeyAndValue).unwrap();
+    let is_assigned = |source: &mut KafkaSource| {
+        let events = source.poll(Duration::from_millis(100)).map_err(|error| error.to_string())?;
+        Ok(events.iter().any(|event| matches!(event, SourceEvent::Assigned(places) if places == &[INPUT])))
+    };
+    let mut source = subscribe();
+    wait_until("the partition is assigned", LIMIT, || is_assigned(&mut source)).unwrap();
+    let held = source.consumer().assignment().unwrap();
+    source.consumer().incremental_unassign(&held).unwrap();
+    let mut noticed = None;
+    wait_until("it is noticed", LIMIT, || {
+        noticed = source.poll(Duration::from_millis(100)).err();
+        Ok(noticed.is_some())
+    })
+    .unwrap();
+    assert!(matches!(&noticed, Some(EngineError::Unavailable(detail)) if detail.contains("lost.raw.campaign/0")));
+    drop(source);
+    let mut successor = subscribe();
+    wait_until("the successor has it", LIMIT, || is_assigned(&mut successor)).unwrap();
 }
 
 /// The broker dies with a transaction open; when it is back, what was open is neither read nor in anybody's way. (A

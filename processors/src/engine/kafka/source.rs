@@ -138,12 +138,14 @@ impl KafkaSource {
         part: Part,
     ) -> Result<Self, EngineError> {
         let group_id = format!("{}{group}", config.prefix);
+        let member = format!("{group_id}-{slot}");
         let session_timeout_ms = config.session_timeout.as_millis();
         let consumer: GroupConsumer = config
             .consumer("read_committed")
             .set("group.id", &group_id)
             // A process that was killed takes its partitions back at once.
-            .set("group.instance.id", format!("{group_id}-{slot}"))
+            .set("group.instance.id", &member)
+            .set("client.id", &member)
             .set("session.timeout.ms", session_timeout_ms.to_string())
             .set("heartbeat.interval.ms", (session_timeout_ms / 6).max(100).to_string())
             .set("partition.assignment.strategy", "cooperative-sticky")
@@ -163,7 +165,7 @@ impl KafkaSource {
             consumer: Arc::new(consumer),
             begins: HashMap::new(),
             maybe_ended: BTreeSet::new(),
-            unowned: UnownedWatch::new(group_id, names),
+            unowned: UnownedWatch::new(group_id, member, names),
             last_batch: (0, 0),
             names: LastName::default(),
         })
@@ -195,6 +197,23 @@ impl KafkaSource {
             list.add_partition(&self.config.topic_name(place.topic), place.partition.cast_signed());
         }
         list
+    }
+}
+
+/// A client is ended by another thread: that may wait for ever (seen in `rd_kafka_destroy`, with an assignment that the group
+/// knew nothing of), and whoever takes the worker's place, and fences this one by it, must not wait for that.
+impl Drop for KafkaSource {
+    fn drop(&mut self) {
+        let consumer = Arc::clone(&self.consumer);
+        let end = move || {
+            // The committer has it, too, and goes with the same worker.
+            while Arc::strong_count(&consumer) > 1 {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("kafka-end".to_owned()).spawn(end) {
+            tracing::warn!(%error, "no thread to end a Kafka client in");
+        }
     }
 }
 

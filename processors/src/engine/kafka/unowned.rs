@@ -1,6 +1,7 @@
 //! Partitions that no member of the group has. A leader whose broker does not know every topic yet divides only what it
 //! knows, and a static member that comes back gets its old share without a new division (KIP-345), so that nobody would
-//! ever take the rest. librdkafka does not look for it (KIP-814 is not in it); we do.
+//! ever take the rest. librdkafka does not look for it (KIP-814 is not in it); we do. Nor has anybody what the group takes for
+//! this member's while its client does not.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ type Partition = (String, i32);
 
 pub struct UnownedWatch {
     group_id: String,
+    /// This member's, and nobody else's in the group.
+    client_id: String,
     topics: Vec<String>,
     next_look: Instant,
     /// Without an owner at the last look.
@@ -22,8 +25,8 @@ pub struct UnownedWatch {
 }
 
 impl UnownedWatch {
-    pub fn new(group_id: String, topics: Vec<String>) -> Self {
-        Self { group_id, topics, next_look: Instant::now() + LOOK_EVERY, suspected: BTreeSet::new() }
+    pub fn new(group_id: String, client_id: String, topics: Vec<String>) -> Self {
+        Self { group_id, client_id, topics, next_look: Instant::now() + LOOK_EVERY, suspected: BTreeSet::new() }
     }
 
     /// Partitions without an owner at two looks in a row, the group being stable at both. A look is taken every few
@@ -53,7 +56,11 @@ impl UnownedWatch {
             unowned.extend(partitions.map(|partition| (topic.clone(), partition.id())));
         }
         for member in group.members() {
-            let Some(owned) = member.assignment().and_then(assigned) else { return Ok(BTreeSet::new()) };
+            let Some(mut owned) = member.assignment().and_then(assigned) else { return Ok(BTreeSet::new()) };
+            if member.client_id() == self.client_id {
+                let ours = consumer.assignment()?;
+                owned.retain(|(topic, partition)| ours.find_partition(topic, *partition).is_some());
+            }
             for partition in owned {
                 unowned.remove(&partition);
             }
