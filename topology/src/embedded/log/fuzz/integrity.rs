@@ -62,7 +62,10 @@ fn check_tables(id: u64, at: usize, bytes: &[u8]) {
     assert!(!manifest::is_damaged(&listed, id, table), "a whole table is called damaged");
     if !table.is_empty() {
         let turned = turn_a_bit(table, others.len());
-        assert!(manifest::is_damaged(&listed, id, &turned), "a damaged table is called whole");
+        // A manifest that lists the turned one as well is what a fuzzer finds, and no disk makes.
+        let entry = [id.to_le_bytes().as_slice(), &[0], &xxh3_128(&turned).to_le_bytes()].concat();
+        let is_foretold = listed.windows(entry.len()).any(|window| window == entry);
+        assert!(is_foretold || manifest::is_damaged(&listed, id, &turned), "a damaged table is called whole");
     }
     assert!(!manifest::is_damaged(&[], id, table), "a table that is not listed is nobody's");
 }
