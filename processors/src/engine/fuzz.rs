@@ -16,15 +16,16 @@ const END: u64 = 20;
 const COMMITTED: u64 = 7;
 const NOW_MS: i64 = 1_600_000_000_000;
 
-struct Changelog;
+/// A changelog from an offset to another, with nothing in it.
+pub(crate) struct Changelog(pub u64, pub u64);
 
 impl LogReader for Changelog {
     fn bounds(&mut self, _place: TopicPartition) -> Result<(u64, u64), EngineError> {
-        Ok((START, END))
+        Ok((self.0, self.1))
     }
 
     fn offset_for_time(&mut self, _place: TopicPartition, _timestamp_ms: i64) -> Result<u64, EngineError> {
-        Ok(START)
+        Ok(self.0)
     }
 
     fn read(
@@ -59,7 +60,7 @@ pub(crate) fn check(marker: &[u8]) {
 
 /// A state that is taken up, and holds this. `None`: it was not, and no test may rely on it.
 pub(crate) fn filled(changes: Vec<Change>) -> Option<LocalState> {
-    let marker = Marker::before_commit(&mut Changelog, &PLAN, COMMITTED, NOW_MS).ok()?;
+    let marker = Marker::before_commit(&mut Changelog(START, END), &PLAN, COMMITTED, NOW_MS).ok()?;
     let marker = (MARKER_KEY.to_vec(), serde_json::to_vec(&marker).ok());
     opened(changes.into_iter().chain([marker]).collect()).ok().filter(LocalState::is_filled)
 }
@@ -68,7 +69,7 @@ fn opened(changes: Vec<Change>) -> Result<LocalState, EngineError> {
     let mut disk = MemoryStates::default();
     disk.open("stage", CHANGELOG)?.write(changes)?;
     let committed = CommittedOffset { offset: COMMITTED, metadata: String::new() };
-    LocalState::open(disk.open("stage", CHANGELOG)?, &mut Changelog, &PLAN, Some(&committed), NOW_MS)
+    LocalState::open(disk.open("stage", CHANGELOG)?, &mut Changelog(START, END), &PLAN, Some(&committed), NOW_MS)
 }
 
 #[test]

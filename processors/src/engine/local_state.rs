@@ -189,52 +189,43 @@ impl LocalState {
     }
 }
 
+/// A value in the form that stages keep in a local state.
+#[must_use]
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    // Writing into a vector cannot fail.
+    postcard::to_stdvec(value).unwrap_or_default()
+}
+
+/// # Errors
+/// The bytes are damaged.
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, EngineError> {
+    postcard::from_bytes(bytes)
+        .map_err(|error| EngineError::Unavailable(format!("the local state is damaged: {error}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::fuzz::Changelog;
     use crate::engine::{MemoryStates, StateStores};
-    use neonhub_schemas::record::Record;
 
     const PLACE: TopicPartition = TopicPartition { topic: Topic::MetricsWindows, partition: 1 };
     const OTHER: TopicPartition = TopicPartition { topic: Topic::MetricsWindows, partition: 2 };
     const SAVED_AT_MS: i64 = 1_000_000;
-
-    /// A changelog from an offset to another.
-    struct Log(u64, u64);
-
-    impl LogReader for Log {
-        fn bounds(&mut self, _place: TopicPartition) -> Result<(u64, u64), EngineError> {
-            Ok((self.0, self.1))
-        }
-
-        fn offset_for_time(&mut self, _place: TopicPartition, _timestamp_ms: i64) -> Result<u64, EngineError> {
-            Ok(self.0)
-        }
-
-        fn read(
-            &mut self,
-            _place: TopicPartition,
-            _from: u64,
-            _to: u64,
-            _each: &mut dyn FnMut(Record),
-        ) -> Result<(), EngineError> {
-            Ok(())
-        }
-    }
 
     /// Opens what was saved when the changelog ended at 10 and the input was committed up to 5: where to read on, if it is
     /// of any use. If not, it must be empty then.
     fn reopened(log: (u64, u64), committed: Option<u64>, now_ms: i64, wanted: Restore) -> Option<u64> {
         let mut disk = MemoryStates::default();
         let kept = if matches!(wanted, Restore::Whole(_)) { Restore::Whole(PLACE) } else { Restore::Since(PLACE, 7) };
-        let marker = Marker::before_commit(&mut Log(0, 10), &[kept], 5, SAVED_AT_MS).unwrap();
+        let marker = Marker::before_commit(&mut Changelog(0, 10), &[kept], 5, SAVED_AT_MS).unwrap();
         let store = disk.open("stage", PLACE).unwrap();
         store.write(vec![(MARKER_KEY.to_vec(), Some(serde_json::to_vec(&marker).unwrap()))]).unwrap();
         store.write(vec![(b"a".to_vec(), Some(b"1".to_vec()))]).unwrap();
         let committed = committed.map(|offset| CommittedOffset { offset, metadata: String::new() });
         let store = disk.open("stage", PLACE).unwrap();
         let plan = [wanted];
-        let local = LocalState::open(store, &mut Log(log.0, log.1), &plan, committed.as_ref(), now_ms).unwrap();
+        let local = LocalState::open(store, &mut Changelog(log.0, log.1), &plan, committed.as_ref(), now_ms).unwrap();
         assert_eq!(local.get(b"a").unwrap().is_some(), local.is_filled());
         assert_eq!(local.is_filled(), local.restore_from(PLACE).is_some());
         local.restore_from(PLACE)

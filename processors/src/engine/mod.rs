@@ -5,7 +5,7 @@
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod local_state;
+pub(crate) mod local_state;
 mod memory_states;
 mod outputs;
 mod ports;

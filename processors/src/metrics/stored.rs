@@ -21,6 +21,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::table::{LiveWindow, Mark, Stored, metric_hash};
 use crate::engine::EngineError;
+pub use crate::engine::local_state::{decode, encode};
 
 const WINDOW: u8 = 1;
 const OPEN: u8 = 2;
@@ -190,17 +191,4 @@ impl Meta {
         serde_json::from_str(&self.watermarks)
             .map_err(|error| EngineError::Unavailable(format!("the local state is damaged: {error}")))
     }
-}
-
-#[must_use]
-pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    // Writing into a vector cannot fail.
-    postcard::to_stdvec(value).unwrap_or_default()
-}
-
-/// # Errors
-/// The bytes are damaged.
-pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, EngineError> {
-    postcard::from_bytes(bytes)
-        .map_err(|error| EngineError::Unavailable(format!("the local state is damaged: {error}")))
 }

@@ -12,7 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::runs::Run;
-use crate::engine::EngineError;
+pub use crate::engine::local_state::{decode, encode};
 
 const PAGES: u8 = 1;
 pub const SESSIONS: u8 = 2;
@@ -49,17 +49,4 @@ pub struct StoredBucket {
     pub young: Vec<Run>,
     /// Whose hashes were here only.
     pub spilled: Vec<Run>,
-}
-
-#[must_use]
-pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    // Writing into a vector cannot fail.
-    postcard::to_stdvec(value).unwrap_or_default()
-}
-
-/// # Errors
-/// The bytes are damaged.
-pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, EngineError> {
-    postcard::from_bytes(bytes)
-        .map_err(|error| EngineError::Unavailable(format!("the local state is damaged: {error}")))
 }
