@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use neonhub_schemas::event::Source;
 use neonhub_schemas::metric::MetricKey;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub type KeyId = u32;
 
@@ -109,6 +110,10 @@ impl Keys {
         self.entry(id).map(|entry| entry.source)
     }
 
+    pub fn metric_hash(&self, id: KeyId) -> Option<u64> {
+        self.entry(id).map(|entry| hash_of_metric(&entry.workspace, &entry.metric, entry.series))
+    }
+
     /// One more window has this key.
     pub fn hold(&mut self, id: KeyId) {
         if let Some(entry) = self.entries.get_mut(id as usize).and_then(Option::as_mut) {
@@ -136,6 +141,15 @@ impl Keys {
     pub fn heap_size(&self) -> usize {
         self.ids.len() * (size_of::<Option<CompactKey>>() + size_of::<KeyId>() * 2) + self.values_size
     }
+}
+
+/// Of workspace, metric and series: what the cardinality cap counts by.
+pub fn metric_hash(key: &MetricKey) -> u64 {
+    hash_of_metric(&key.workspace, &key.metric, key.series)
+}
+
+fn hash_of_metric(workspace: &str, metric: &str, series: u64) -> u64 {
+    xxh3_64_with_seed(metric.as_bytes(), xxh3_64_with_seed(workspace.as_bytes(), series))
 }
 
 /// Names that many share.
@@ -183,7 +197,22 @@ mod tests {
             assert_eq!((keys.find(key), keys.intern(key, Source::Campaign)), (Some(id), id));
             assert_eq!((id as usize, keys.get(id)), (index, Some((key.clone(), Source::Campaign))));
         }
-        assert_eq!(keys.source(99), None);
+        assert_eq!((keys.source(99), keys.metric_hash(99)), (None, None));
+    }
+
+    #[test]
+    fn keys_are_counted_by_workspace_metric_and_series() {
+        let spend = key("men");
+        let others = [
+            MetricKey { workspace: "other".into(), ..spend.clone() },
+            MetricKey { metric: "clicks".into(), ..spend.clone() },
+            MetricKey { series: 2, ..spend.clone() },
+        ];
+        others.iter().for_each(|other| assert_ne!(metric_hash(other), metric_hash(&spend)));
+        assert_eq!(metric_hash(&key("women")), metric_hash(&spend));
+        let mut keys = Keys::default();
+        let id = keys.intern(&spend, Source::Campaign);
+        assert_eq!(keys.metric_hash(id), Some(metric_hash(&spend)));
     }
 
     #[test]

@@ -40,8 +40,9 @@ pub struct MergeConfig {
     pub residence: Duration,
     /// Bytes of windows and keys that each partition keeps in memory; the others wait on the local disk, where there is one.
     pub memory_per_partition: usize,
-    /// About so many windows go out in one commit of a partition at most: as many more as there are at one time.
-    pub upserts_per_commit: usize,
+    /// About so many windows go out in one commit of a partition at most (as many more as a metric has at one time), come
+    /// back from the disk, are forgotten, or are saved in one batch. At least one.
+    pub windows_per_commit: usize,
     /// How often the local state is brought up to date.
     pub save_interval: Duration,
 }
@@ -58,7 +59,7 @@ impl Default for MergeConfig {
             grace: seconds([600, 1_800, 7_200, 21_600, 86_400, 86_400]),
             residence: Duration::from_secs(60),
             memory_per_partition: 128 << 20,
-            upserts_per_commit: 10_000,
+            windows_per_commit: 10_000,
             save_interval: Duration::from_secs(10),
         }
     }
@@ -160,7 +161,7 @@ impl Stage for MetricsMerge {
         committed: Option<&CommittedOffset>,
         local: Option<LocalState>,
     ) -> Result<MergeTask, EngineError> {
-        let windows = Windows::new(local, self.config.memory_per_partition);
+        let windows = Windows::new(local, self.config.memory_per_partition, self.config.windows_per_commit);
         let mut watermarks = Watermarks::new(self.config.partitions);
         let meta = windows.meta()?;
         if let Some(meta) = &meta {
@@ -238,7 +239,7 @@ impl Stage for MetricsMerge {
         // A watermark in a record with deltas is said again after all deltas of its commit; only that one counts.
         if partial.key.is_none() {
             task.watermarks.observe(&partial.upstream);
-            Self::finalize(task, out);
+            self.finalize(task, out);
         }
     }
 
@@ -265,7 +266,7 @@ impl Stage for MetricsMerge {
     ) -> Option<CommittedOffset> {
         task.may_save = false;
         if task.has_more_finals {
-            Self::finalize(task, out);
+            self.finalize(task, out);
         }
         let mut is_save_due = self.is_save_due(task, now_ms);
         self.flush(task, is_save_due, now_ms, out);

@@ -16,9 +16,8 @@ use neonhub_schemas::window::{
 
 use super::merge::{MergeTask, MetricsMerge};
 use super::stored::StoredWindow;
-use super::table::{LiveWindow, Mark, WindowId};
+use super::table::{Group, LiveWindow, Mark, WindowId, WindowTable};
 use super::watermark::Watermarks;
-use super::windows::BATCH;
 use crate::engine::{EngineError, Outputs};
 
 /// How often windows are looked over for eviction.
@@ -114,12 +113,15 @@ impl MetricsMerge {
         Ok(capped)
     }
 
-    /// Windows whose end the watermark has passed become final.
-    pub(super) fn finalize(task: &mut MergeTask, out: &mut Outputs) {
+    /// Windows whose end the watermark has passed become final. Those on the disk wait there while enough others wait to be
+    /// put out: until then they could not be saved, and leave memory again.
+    pub(super) fn finalize(&self, task: &mut MergeTask, out: &mut Outputs) {
         task.has_more_finals = false;
         for source in Source::ALL {
             let Some(watermark_ms) = task.watermarks.current_ms(source) else { continue };
-            match task.windows.finalize(source, watermark_ms.div_euclid(1_000)) {
+            let waiting = task.became_final.len() + task.left_over.len();
+            let room = self.config.windows_per_commit.saturating_sub(waiting);
+            match task.windows.finalize(source, watermark_ms.div_euclid(1_000), room) {
                 Ok((finals, has_more)) => {
                     task.became_final.extend(finals);
                     task.has_more_finals |= has_more;
@@ -133,21 +135,21 @@ impl MetricsMerge {
     pub(super) fn flush(&self, task: &mut MergeTask, everything: bool, now_ms: i64, out: &mut Outputs) {
         let mut due = std::mem::take(&mut task.left_over);
         due.append(&mut task.became_final);
-        // The windows of one time go out together: a replay relies on it where keys are capped.
-        let times: BTreeSet<(Grain, i64)> = due.iter().map(|id| (id.grain, id.start_s)).collect();
-        let beside_them = |id: &WindowId| times.contains(&(id.grain, id.start_s));
+        // The windows of a metric at one time go out together: a replay relies on it where keys are capped.
+        let groups: BTreeSet<Group> = due.iter().filter_map(|id| task.windows.table.group(*id)).collect();
+        let beside_them = |id: &WindowId| task.windows.table.group(*id).is_some_and(|group| groups.contains(&group));
         for grain in Grain::ALL {
             let dirty = &mut task.dirty[grain as usize];
             if everything || self.is_flush_due(task.flushed_at_ms[grain as usize], dirty, grain, now_ms) {
                 task.flushed_at_ms[grain as usize] = now_ms;
                 due.append(dirty);
-            } else if !times.is_empty() {
+            } else if !groups.is_empty() {
                 due.extend(dirty.extract_if(.., |id| beside_them(id)));
             }
         }
         due.sort_unstable_by_key(|id| (id.grain, id.start_s, id.key));
         due.dedup();
-        task.left_over = self.beyond_one_commit(&mut due);
+        task.left_over = self.beyond_one_commit(&task.windows.table, &mut due);
         for id in due {
             let Some((key, source)) = task.windows.table.key(id.key) else { continue };
             let zone = self.zone_of(&key, id.grain);
@@ -160,13 +162,15 @@ impl MetricsMerge {
         }
     }
 
-    /// Cuts off what is too much for one commit, between two times.
-    fn beyond_one_commit(&self, due: &mut Vec<WindowId>) -> Vec<WindowId> {
-        let Some(last) = self.config.upserts_per_commit.checked_sub(1).and_then(|last| due.get(last)) else {
+    /// Cuts off what is too much for one commit, between two groups.
+    fn beyond_one_commit(&self, table: &WindowTable, due: &mut Vec<WindowId>) -> Vec<WindowId> {
+        let at_most = self.config.windows_per_commit.max(1);
+        if due.len() <= at_most {
             return Vec::new();
-        };
-        let time = (last.grain, last.start_s);
-        let cut = due.partition_point(|id| (id.grain, id.start_s) <= time);
+        }
+        due.sort_by_cached_key(|id| table.group(*id));
+        let last = table.group(due[at_most - 1]);
+        let cut = due.partition_point(|id| table.group(*id) <= last);
         due.split_off(cut)
     }
 
@@ -192,18 +196,16 @@ impl MetricsMerge {
         for (id, live) in task.windows.table.iter() {
             let source = task.windows.table.source(id.key).unwrap_or(Source::Behavior);
             let end_s = id.start_s + i64::from(live.length_s);
-            let past = self.evicted_until(task, source, id.grain).is_some_and(|until_s| end_s <= until_s);
+            let past = self.evicted_until(&task.watermarks, source, id.grain).is_some_and(|until_s| end_s <= until_s);
             let is_clean = live.dirty_since.get().is_none() && live.last_applied < replay_from;
             if past && is_untouched(live.touched_at_ms) && live.is_final && is_clean {
                 over.push(id);
             }
         }
         over.sort_unstable();
-        if over.len() > BATCH {
-            over.truncate(BATCH);
-            // The rest goes with the next commit.
-            task.swept_at_ms = now_ms - SWEEP_MS;
-        }
+        let at_most = self.config.windows_per_commit;
+        let mut has_more = over.len() > at_most;
+        over.truncate(at_most);
         for id in over {
             let Some((key, _)) = task.windows.table.key(id.key) else { continue };
             if let Some(live) = task.windows.remove(id) {
@@ -211,38 +213,45 @@ impl MetricsMerge {
             }
         }
         let is_over = |stored: &StoredWindow| is_untouched(stored.touched_at_ms) && stored.last_applied < replay_from;
-        if let Err(error) = self.evict_from_local_state(task, is_over, now_ms, out) {
-            out.fail(error);
+        match self.evict_from_local_state(task, is_over, now_ms, out) {
+            Ok(has_more_stored) => has_more |= has_more_stored,
+            Err(error) => out.fail(error),
+        }
+        if has_more {
+            // The rest goes with the next commit.
+            task.swept_at_ms = now_ms - SWEEP_MS;
         }
     }
 
+    /// Whether there may be more.
     fn evict_from_local_state(
         &self,
         task: &mut MergeTask,
         is_over: impl Fn(&StoredWindow) -> bool,
         now_ms: i64,
         out: &mut Outputs,
-    ) -> Result<(), EngineError> {
-        for (grain, source) in Grain::ALL.into_iter().flat_map(|grain| Source::ALL.map(|source| (grain, source))) {
-            let Some(until_s) = self.evicted_until(task, source, grain) else { continue };
-            let over = task.windows.finals_in_local_state(grain, source, until_s, &is_over)?;
-            if over.len() >= BATCH {
-                // There may be more: at the next commit.
-                task.swept_at_ms = now_ms - SWEEP_MS;
-            }
-            for stored in over {
-                task.windows.remove_stored(&stored);
-                let (key, start_s) = (&stored.key, stored.start_s);
-                out.records.push(self.tombstone(task.partition, key, grain, start_s, stored.epoch, now_ms));
-            }
+    ) -> Result<bool, EngineError> {
+        let watermarks = &task.watermarks;
+        let until_s = |grain, source| self.evicted_until(watermarks, source, grain);
+        let (over, has_more) = task.windows.look_over_finals(until_s, is_over, self.config.windows_per_commit)?;
+        for stored in over {
+            task.windows.remove_stored(&stored);
+            out.records.push(self.tombstone(
+                task.partition,
+                &stored.key,
+                stored.grain,
+                stored.start_s,
+                stored.epoch,
+                now_ms,
+            ));
         }
-        Ok(())
+        Ok(has_more)
     }
 
     /// Windows that ended by then are past their grace.
-    fn evicted_until(&self, task: &MergeTask, source: Source, grain: Grain) -> Option<i64> {
+    fn evicted_until(&self, watermarks: &Watermarks, source: Source, grain: Grain) -> Option<i64> {
         let grace_s = i64::try_from(self.config.grace[grain as usize].as_secs()).unwrap_or(i64::MAX);
-        Some(task.watermarks.current_ms(source)?.div_euclid(1_000).saturating_sub(grace_s))
+        Some(watermarks.current_ms(source)?.div_euclid(1_000).saturating_sub(grace_s))
     }
 
     fn tombstone(

@@ -19,7 +19,8 @@ use neonhub_schemas::window::{Aggregate, Grain};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::table::{LiveWindow, Mark, Stored, metric_hash};
+use super::keys::metric_hash;
+use super::table::{LiveWindow, Mark, Stored};
 use crate::engine::EngineError;
 pub use crate::engine::local_state::{decode, encode};
 

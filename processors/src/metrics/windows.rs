@@ -11,12 +11,10 @@ use neonhub_schemas::event::Source;
 use neonhub_schemas::metric::MetricKey;
 use neonhub_schemas::window::Grain;
 
+use super::keys::metric_hash;
 use super::stored::{self, Meta, Place, StoredWindow};
-use super::table::{LiveWindow, Stored, WindowId, WindowTable, metric_hash};
+use super::table::{Group, LiveWindow, Stored, WindowId, WindowTable};
 use crate::engine::{Change, EngineError, LocalState, Marker};
-
-/// Windows that are brought back, or forgotten, in one commit at most.
-pub const BATCH: usize = 10_000;
 
 /// How many keys a metric has in one window.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,16 +30,26 @@ struct Removed {
     end_s: i64,
 }
 
+/// Keys of an index.
+#[derive(Debug, Default)]
+struct Found {
+    keys: Vec<Vec<u8>>,
+    /// The first that was too many.
+    next: Option<Vec<u8>>,
+}
+
 pub struct Windows {
     pub table: WindowTable,
     local: Option<LocalState>,
     /// Bytes of windows and keys in memory, if the local state can take the rest.
     budget: usize,
+    /// Windows that are written to the local state at a time.
+    portion: usize,
     /// Slots of windows in memory that wait for the watermark, by source and end. Some may have gone since, and others may
     /// have come in their slots.
     waiting: BTreeMap<(Source, i64), Vec<u32>>,
     /// By metric, grain and start. What is not here has no windows in memory.
-    cardinality: HashMap<(u64, Grain, i64), Cardinality>,
+    cardinality: HashMap<Group, Cardinality>,
     /// In the local state, but over; until the next save.
     removed: HashMap<Place, Removed>,
     unsaved: Vec<WindowId>,
@@ -49,23 +57,27 @@ pub struct Windows {
     has_spilled: bool,
     /// Where windows in the local state that are not final begin, by source; `None`: there are none.
     open_from: [Option<Vec<u8>>; 3],
+    /// Up to where the final windows in the local state were looked over; empty: from the beginning.
+    looked_over_to: Vec<u8>,
 }
 
 impl Windows {
     #[must_use]
-    pub fn new(local: Option<LocalState>, budget: usize) -> Self {
+    pub fn new(local: Option<LocalState>, budget: usize, portion: usize) -> Self {
         let is_filled = local.as_ref().is_some_and(LocalState::is_filled);
         let open_from = Source::ALL.map(|source| is_filled.then(|| stored::open_key(source, i64::MIN, &[])));
         Self {
             table: WindowTable::default(),
             local,
             budget,
+            portion: portion.max(1),
             has_spilled: is_filled,
             waiting: BTreeMap::new(),
             cardinality: HashMap::new(),
             removed: HashMap::new(),
             unsaved: Vec::new(),
             open_from,
+            looked_over_to: Vec::new(),
         }
     }
 
@@ -129,7 +141,7 @@ impl Windows {
         }
         let mut counted = Cardinality::default();
         if let Some(local) = &self.local {
-            let (from, to) = stored::group_range(&stored::group(group.0, grain, start_s));
+            let (from, to) = stored::group_range(&stored::group(group.2, grain, start_s));
             local.scan(&from, &to, |key, _| {
                 let is_over = Place::try_from(&key[1..]).is_ok_and(|place| self.removed.contains_key(&place));
                 counted.spilled += u32::from(!is_over);
@@ -161,7 +173,7 @@ impl Windows {
             self.changed(id);
         }
         if self.is_over_budget() {
-            let changes = self.changes();
+            let changes = self.write_up_to_last()?;
             if let Some(local) = &self.local {
                 local.write(changes)?;
             }
@@ -210,9 +222,14 @@ impl Windows {
         }
     }
 
-    /// Makes windows final whose end the watermark has passed, and says which. Those in the local state come in portions:
-    /// says, too, whether there are more.
-    pub fn finalize(&mut self, source: Source, watermark_s: i64) -> Result<(Vec<WindowId>, bool), EngineError> {
+    /// Makes windows final whose end the watermark has passed, and says which. Of those in the local state only so many come
+    /// into memory: says, too, whether there are more.
+    pub fn finalize(
+        &mut self,
+        source: Source,
+        watermark_s: i64,
+        from_local_state: usize,
+    ) -> Result<(Vec<WindowId>, bool), EngineError> {
         let mut over = Vec::new();
         let first = |waiting: &BTreeMap<(Source, i64), _>| {
             waiting.range((source, i64::MIN)..=(source, watermark_s)).next().map(|(place, _)| *place)
@@ -221,7 +238,7 @@ impl Windows {
             let slots = self.waiting.remove(&place).unwrap_or_default();
             over.extend(slots.into_iter().filter_map(|slot| self.that_waits(slot, place)));
         }
-        let more = self.bring_back_open(source, watermark_s, &mut over)?;
+        let more = self.bring_back_open(source, watermark_s, from_local_state, &mut over)?;
         over.retain(|id| {
             let ends = |window: &LiveWindow| id.start_s + i64::from(window.length_s) <= watermark_s;
             let window = self.table.get_mut(*id).filter(|window| !window.is_final && ends(window));
@@ -234,52 +251,60 @@ impl Windows {
         &mut self,
         source: Source,
         watermark_s: i64,
+        at_most: usize,
         over: &mut Vec<WindowId>,
     ) -> Result<bool, EngineError> {
         let to = stored::open_key(source, watermark_s.saturating_add(1), &[]);
-        let Some(from) = self.open_from[source as usize].take_if(|from| *from < to) else { return Ok(false) };
-        let found = self.scan_index(&from, &to, BATCH)?;
-        let next = found.last().filter(|_| found.len() == BATCH).map(|last| [last.as_slice(), &[0]].concat());
-        for index_key in &found {
+        let Some(from) = self.open_from[source as usize].clone().filter(|from| *from < to) else { return Ok(false) };
+        let found = self.scan_index(&from, &to, at_most)?;
+        for index_key in &found.keys {
             let Some(stored) = self.stored_unless_in_memory(index_key)? else { continue };
             over.push(self.bring_back(&stored)?);
         }
-        let more = next.is_some();
-        self.open_from[source as usize] = Some(next.unwrap_or(to));
+        let more = found.next.is_some();
+        self.open_from[source as usize] = Some(found.next.unwrap_or(to));
         Ok(more)
     }
 
-    /// Windows in the local state only that are final, ended by `until_s`, and please `is_over`; at most a portion of them.
-    pub fn finals_in_local_state(
+    /// Goes on through the windows that are in the local state only, final, and ended by `until_s` of their grain and source;
+    /// looks at so many at most. Those that please `is_over`, and whether there are more to look at.
+    pub fn look_over_finals(
         &mut self,
-        grain: Grain,
-        source: Source,
-        until_s: i64,
+        until_s: impl Fn(Grain, Source) -> Option<i64>,
         mut is_over: impl FnMut(&StoredWindow) -> bool,
-    ) -> Result<Vec<StoredWindow>, EngineError> {
-        let mut from = stored::final_key(grain, source, i64::MIN, &[]);
-        let to = stored::final_key(grain, source, until_s.saturating_add(1), &[]);
+        at_most: usize,
+    ) -> Result<(Vec<StoredWindow>, bool), EngineError> {
         let mut over = Vec::new();
-        while over.len() < BATCH {
-            let found = self.scan_index(&from, &to, BATCH)?;
-            for index_key in &found {
-                let stored = self.stored_unless_in_memory(index_key)?.filter(&mut is_over);
-                over.extend(stored);
+        let mut left = at_most;
+        for (grain, source) in Grain::ALL.into_iter().flat_map(|grain| Source::ALL.map(|source| (grain, source))) {
+            let Some(until_s) = until_s(grain, source) else { continue };
+            let from = stored::final_key(grain, source, i64::MIN, &[]).max(self.looked_over_to.clone());
+            let to = stored::final_key(grain, source, until_s.saturating_add(1), &[]);
+            let found = self.scan_index(&from, &to, left)?;
+            left -= found.keys.len();
+            for index_key in &found.keys {
+                over.extend(self.stored_unless_in_memory(index_key)?.filter(&mut is_over));
             }
-            match found.last() {
-                Some(last) if found.len() == BATCH => from = [last.as_slice(), &[0]].concat(),
-                _ => break,
+            if let Some(next) = found.next {
+                self.looked_over_to = next;
+                return Ok((over, true));
             }
         }
-        Ok(over)
+        self.looked_over_to.clear();
+        Ok((over, false))
     }
 
-    fn scan_index(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, EngineError> {
-        let mut found = Vec::new();
+    /// So many keys in `[from, to)` at most.
+    fn scan_index(&self, from: &[u8], to: &[u8], at_most: usize) -> Result<Found, EngineError> {
+        let mut found = Found::default();
         if let Some(local) = &self.local {
             local.scan(from, to, |key, _| {
-                found.push(key.to_vec());
-                found.len() < limit
+                if found.keys.len() == at_most {
+                    found.next = Some(key.to_vec());
+                } else {
+                    found.keys.push(key.to_vec());
+                }
+                found.next.is_none()
             })?;
         }
         Ok(found)
@@ -349,7 +374,7 @@ impl Windows {
         newest_applied: Option<u64>,
         marker: &Marker,
     ) -> Result<(), EngineError> {
-        let mut changes = self.changes();
+        let mut changes = self.write_up_to_last()?;
         changes.push((stored::META_KEY.to_vec(), Some(stored::encode(&Meta::of(watermarks, newest_applied)))));
         if let Some(local) = &self.local {
             local.save(changes, marker)?;
@@ -362,17 +387,32 @@ impl Windows {
         Ok(())
     }
 
-    fn changes(&mut self) -> Vec<Change> {
+    /// Writes what the local state does not have, in portions, so that all of it is never in memory once more; the last one
+    /// is for the caller. Until then the state is newer than its marker says, which does no harm.
+    fn write_up_to_last(&mut self) -> Result<Vec<Change>, EngineError> {
+        loop {
+            let changes = self.next_changes();
+            match &self.local {
+                Some(local) if !self.is_saved() => local.write(changes)?,
+                _ => return Ok(changes),
+            }
+        }
+    }
+
+    /// Of a portion of windows; of those that are over first, since others may be in their places again.
+    fn next_changes(&mut self) -> Vec<Change> {
         // By key: a store need not say which of two changes of one key in a batch is the later.
         let mut changes = BTreeMap::new();
-        for (place, removed) in std::mem::take(&mut self.removed) {
+        let removed: Vec<(Place, Removed)> = self.removed.extract_if(|_, _| true).take(self.portion).collect();
+        let first_unsaved = self.unsaved.len().saturating_sub(self.portion - removed.len());
+        for (place, removed) in removed {
             let Removed { source, end_s } = removed;
             let grain = Grain::ALL[usize::from(place[8])];
             changes.insert(stored::window_key(&place), None);
             changes.insert(stored::open_key(source, end_s, &place), None);
             changes.insert(stored::final_key(grain, source, end_s, &place), None);
         }
-        for id in std::mem::take(&mut self.unsaved) {
+        for id in self.unsaved.split_off(first_unsaved) {
             let Some((key, source)) = self.table.key(id.key) else { continue };
             let Some(window) = self.table.get_mut(id).filter(|window| window.is_unsaved) else { continue };
             window.is_unsaved = false;
@@ -453,6 +493,6 @@ impl Windows {
     }
 }
 
-fn group(key: &MetricKey, grain: Grain, start_s: i64) -> (u64, Grain, i64) {
-    (metric_hash(key), grain, start_s)
+fn group(key: &MetricKey, grain: Grain, start_s: i64) -> Group {
+    (grain, start_s, metric_hash(key))
 }

@@ -23,6 +23,7 @@ const BYTES_WANTED: f64 = 200.0;
 pub const WINDOWS_A_KEY: u64 = 15 + 5;
 /// 2026-02-03T00:00:00Z.
 pub const BEGIN_S: i64 = 1_770_076_800;
+const KEYS_A_METRIC: u64 = 5_000;
 const SPARSE_SAMPLES: u64 = 3;
 const UNIT: &str = "B/window";
 
@@ -101,12 +102,12 @@ fn hash(key: u64, minute: u64, index: u64) -> u64 {
 
 /// The quarter of an hour that `begin_s` begins, of one key: a record of `metrics.partials`.
 pub fn partial(key: u64, begin_s: i64, samples: &dyn Fn(u64, u64) -> Vec<Sample>) -> anyhow::Result<NewRecord> {
-    // Ten metrics share the keys, so that none meets the limit of keys in a window.
+    // None meets the limit of keys in a window.
     let dimensions =
-        [("campaign".to_owned(), format!("campaign-{}", key / 10)), ("kind".to_owned(), "click".to_owned())];
+        [("campaign".to_owned(), format!("campaign-{}", key % KEYS_A_METRIC)), ("kind".to_owned(), "click".to_owned())];
     let metric_key = MetricKey {
         workspace: events::WORKSPACE.to_owned(),
-        metric: format!("metric_{}", key % 10),
+        metric: format!("metric_{}", key / KEYS_A_METRIC),
         series: 1,
         dimensions: dimensions.into(),
     };

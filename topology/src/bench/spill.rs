@@ -14,7 +14,7 @@ use super::children::bench_apart;
 use super::memory::{BEGIN_S, WINDOWS_A_KEY, partial, watermark};
 use super::stepper::Stepper;
 use super::usage::{Meter, peak_rss_mb};
-use crate::embedded::state::FjallStates;
+use crate::embedded::state::TreeStates;
 
 const PLACE: TopicPartition = TopicPartition { topic: Topic::MetricsPartials, partition: 0 };
 pub const CACHE_BYTES: u64 = 16 << 20;
@@ -47,7 +47,7 @@ pub fn of(windows: u64, local: Option<(&Path, usize)>) -> anyhow::Result<Figure>
     let config = MergeConfig { partitions: 1, max_keys: u32::MAX, memory_per_partition, ..MergeConfig::default() };
     let local = match local {
         Some((folder, _)) => {
-            let store = FjallStates::new(folder.to_path_buf(), CACHE_BYTES).open("bench", PLACE)?;
+            let store = TreeStates::new(folder.to_path_buf(), CACHE_BYTES)?.open("bench", PLACE)?;
             Some(LocalState::empty(store)?)
         }
         None => None,

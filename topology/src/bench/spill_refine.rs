@@ -14,7 +14,7 @@ use super::memory::BEGIN_S;
 use super::spill::{CACHE_BYTES, disk_mb};
 use super::stepper::Stepper;
 use super::usage::{Meter, peak_rss_mb};
-use crate::embedded::state::FjallStates;
+use crate::embedded::state::TreeStates;
 
 const PLACE: TopicPartition = TopicPartition { topic: Topic::RawCampaign, partition: 0 };
 /// All messages are received within it, so that none is ever forgotten.
@@ -47,7 +47,7 @@ pub fn of(messages: u64, local: Option<(&Path, usize)>) -> anyhow::Result<Figure
     };
     let local = match local {
         Some((folder, _)) => {
-            let store = FjallStates::new(folder.to_path_buf(), CACHE_BYTES).open("bench", PLACE)?;
+            let store = TreeStates::new(folder.to_path_buf(), CACHE_BYTES)?.open("bench", PLACE)?;
             Some(LocalState::empty(store)?)
         }
         None => None,

@@ -20,7 +20,7 @@ use super::Stop;
 use super::posts::{Post, Watch, Work};
 use crate::clients::{self, Backbone};
 use crate::clock;
-use crate::embedded::state::FjallStates;
+use crate::embedded::state::TreeStates;
 use crate::serving::{ConnectionLimits, Server};
 use crate::settings::Settings;
 
@@ -48,7 +48,7 @@ struct Shared {
     metrics: EngineMetrics,
     stop: Stop,
     clock: Clock,
-    states: FjallStates,
+    states: TreeStates,
 }
 
 /// Blocks of local state in memory, for each stage that keeps one.
@@ -67,10 +67,10 @@ impl Processors {
             metrics: EngineMetrics::register(&registry)?,
             stop: stop.clone(),
             clock: clock::wall(),
-            states: FjallStates::new(
+            states: TreeStates::new(
                 settings.data_dir.join("state").join(&settings.backbone.instance),
                 STATE_CACHE_BYTES,
-            ),
+            )?,
         });
         let wanted = |processor| only.is_empty() || only.contains(&processor);
         let mut posts = Vec::new();

@@ -22,7 +22,7 @@ pub struct Settings {
     /// Of refine, in each partition of a source; where there is a local disk.
     pub refine_memory: usize,
     pub save_interval: Duration,
-    pub upserts_per_commit: usize,
+    pub windows_per_commit: usize,
 }
 
 impl Settings {
@@ -43,7 +43,7 @@ impl Settings {
             landing: BatchLimits { max_rows: *rng.pick(&[1, 7, 100_000]), max_bytes: *rng.pick(&[2_000, 1 << 26]) },
             memory_per_partition: *rng.pick(&[None, Some(500), Some(3_000), Some(10_000), Some(1 << 26)]),
             save_interval: Duration::from_millis(*rng.pick(&[0, 200, 10_000])),
-            upserts_per_commit: *rng.pick(&[1, 10, 10_000, 10_000]),
+            windows_per_commit: *rng.pick(&[1, 10, 10_000, 10_000]),
             refine_memory: *rng.pick(&[0, 200, 600, 2_000, 1 << 26]),
         }
     }

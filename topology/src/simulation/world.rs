@@ -350,7 +350,7 @@ impl World {
                 (worker.state_size(), of_partition.saturating_mul(partitions * Source::ALL.len()))
             }
             // With fewer upserts in a commit it may take several until memory is saved.
-            (Some(Running::Merge(worker, true)), Some(budget)) if self.settings.upserts_per_commit >= BATCH => {
+            (Some(Running::Merge(worker, true)), Some(budget)) if self.settings.windows_per_commit >= BATCH => {
                 (worker.state_size(), budget.saturating_mul(partitions))
             }
             _ => return Ok(()),
@@ -406,7 +406,7 @@ impl World {
                     max_keys: self.settings.max_keys,
                     memory_per_partition: self.settings.memory_per_partition.unwrap_or(usize::MAX),
                     save_interval: self.settings.save_interval,
-                    upserts_per_commit: self.settings.upserts_per_commit,
+                    windows_per_commit: self.settings.windows_per_commit,
                     ..MergeConfig::default()
                 });
                 let stage = stage.map_err(|error| EngineError::Fatal(error.to_string()))?;
