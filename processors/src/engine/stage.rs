@@ -75,6 +75,11 @@ pub trait Stage: Send {
         false
     }
 
+    /// Whether no more may come before the next commits have made room; something is due then.
+    fn is_full(&self, _task: &Self::Task) -> bool {
+        false
+    }
+
     /// Puts out what is to be committed and says what to remember: the offset to begin from after a restart, and
     /// metadata. `next_offset` is the offset after the last processed record, if the task knows of any.
     fn prepare_commit(

@@ -120,7 +120,8 @@ impl<S: Stage> Worker<S> {
     /// The worker must be dropped and made anew.
     pub fn step(&mut self) -> Result<Progress, EngineError> {
         let wait = if self.uncommitted_records > 0 { Duration::ZERO } else { self.config.idle_wait };
-        let events = self.source.poll(wait)?;
+        let is_full = self.tasks.values().any(|open| self.stage.is_full(&open.task));
+        let events = if is_full { Vec::new() } else { self.source.poll(wait)? };
         let mut progress = Progress::default();
         let asleep_ms = (self.clock)().saturating_sub(self.followed_at_ms).abs();
         if !events.is_empty() || asleep_ms >= FOLLOW_MS {

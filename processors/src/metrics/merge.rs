@@ -91,8 +91,8 @@ pub struct MergeTask {
     pub(super) became_final: Vec<WindowId>,
     /// Due, and too much for the commit before.
     pub(super) left_over: Vec<WindowId>,
-    /// There are more of them in the local state.
-    pub(super) has_more_finals: bool,
+    /// Windows may be over and not final yet: in the local state, more than one commit takes, or since the restart.
+    pub(super) may_have_finals: bool,
     pub(super) swept_at_ms: i64,
     saved_at_ms: i64,
     /// What was prepared last leaves no window dirty.
@@ -173,6 +173,7 @@ impl Stage for MetricsMerge {
             committed_offset: committed.map(|committed| committed.offset),
             restored_to,
             newest_applied: restored_to,
+            may_have_finals: !windows.is_empty(),
             windows,
             watermarks,
             calendars: self.calendars.clone(),
@@ -181,7 +182,6 @@ impl Stage for MetricsMerge {
             flushed_at_ms: [i64::MIN / 2; 6],
             became_final: Vec::new(),
             left_over: Vec::new(),
-            has_more_finals: false,
             swept_at_ms: 0,
             saved_at_ms: i64::MIN / 2,
             may_save: false,
@@ -212,6 +212,7 @@ impl Stage for MetricsMerge {
         };
         let Ok(upsert) = WindowUpsert::decode(value) else { return Ok(()) };
         let Ok(aggregate) = upsert.state.to_aggregate() else { return Ok(()) };
+        task.may_have_finals = true;
         task.restored_to = task.restored_to.max(Some(upsert.as_of));
         task.has_applied(upsert.as_of);
         let live = LiveWindow {
@@ -253,8 +254,13 @@ impl Stage for MetricsMerge {
         Grain::ALL.into_iter().filter(waits).any(is_due)
             || !task.left_over.is_empty()
             || !task.windows.is_empty() && now_ms.saturating_sub(task.swept_at_ms).abs() >= SWEEP_MS
-            || task.has_more_finals
+            || task.may_have_finals
             || self.is_save_due(task, now_ms)
+    }
+
+    fn is_full(&self, task: &MergeTask) -> bool {
+        // It cannot be saved, and leave memory, before all of it is put out.
+        !task.left_over.is_empty() && task.windows.is_over_budget()
     }
 
     fn prepare_commit(
@@ -265,7 +271,7 @@ impl Stage for MetricsMerge {
         out: &mut Outputs,
     ) -> Option<CommittedOffset> {
         task.may_save = false;
-        if task.has_more_finals {
+        if task.may_have_finals {
             self.finalize(task, out);
         }
         let mut is_save_due = self.is_save_due(task, now_ms);

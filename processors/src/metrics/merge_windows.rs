@@ -116,7 +116,7 @@ impl MetricsMerge {
     /// Windows whose end the watermark has passed become final. Those on the disk wait there while enough others wait to be
     /// put out: until then they could not be saved, and leave memory again.
     pub(super) fn finalize(&self, task: &mut MergeTask, out: &mut Outputs) {
-        task.has_more_finals = false;
+        task.may_have_finals = false;
         for source in Source::ALL {
             let Some(watermark_ms) = task.watermarks.current_ms(source) else { continue };
             let waiting = task.became_final.len() + task.left_over.len();
@@ -124,7 +124,7 @@ impl MetricsMerge {
             match task.windows.finalize(source, watermark_ms.div_euclid(1_000), room) {
                 Ok((finals, has_more)) => {
                     task.became_final.extend(finals);
-                    task.has_more_finals |= has_more;
+                    task.may_have_finals |= has_more;
                 }
                 Err(error) => return out.fail(error),
             }

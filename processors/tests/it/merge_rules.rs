@@ -84,6 +84,27 @@ fn hours_and_longer_windows_are_in_the_zone_of_their_workspace() {
 }
 
 /// A window that is final, and everything else that eviction asks for but what the test changes.
+#[test]
+fn windows_become_final_after_a_restart_without_another_watermark() {
+    const NOW: i64 = 50_000;
+    let mut bench = bench(MergeConfig { windows_per_commit: 2, ..config() });
+    let commit_all = |bench: &mut Bench<MetricsMerge>| {
+        bench.commit(NOW);
+        while bench.is_due(NOW) {
+            bench.commit(NOW);
+        }
+    };
+    let finals = |bench: &Bench<MetricsMerge>| upserts(bench).iter().filter(|upsert| upsert.r#final).count();
+    bench.feed(delta("men", &[MINUTE, MINUTE + 60, MINUTE + 120], "1"), NOW);
+    commit_all(&mut bench);
+    bench.feed(watermark(MINUTE + 180), NOW);
+    bench.commit(NOW);
+    assert_eq!(finals(&bench), 2, "as many as go with one commit");
+    bench.restart(NOW);
+    commit_all(&mut bench);
+    assert_eq!(finals(&bench), 3);
+}
+
 fn config_for_eviction() -> MergeConfig {
     MergeConfig { residence: Duration::from_secs(60), grace: [Duration::from_secs(600); 6], ..config() }
 }

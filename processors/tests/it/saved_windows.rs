@@ -73,9 +73,13 @@ struct Bench {
 
 impl Bench {
     fn open(budget: usize) -> Self {
+        Self::open_with(budget, usize::MAX)
+    }
+
+    fn open_with(budget: usize, windows_per_commit: usize) -> Self {
         let (fake, watched, now) = (FakePorts::default(), Watched::default(), Arc::new(AtomicI64::new(1_000_000)));
         let save_interval = Duration::from_millis(INTERVAL_MS.unsigned_abs());
-        let config = MergeConfig { memory_per_partition: budget, save_interval, ..config() };
+        let config = MergeConfig { memory_per_partition: budget, windows_per_commit, save_interval, ..config() };
         let ports = Ports { states: Some(Box::new(watched.clone())), ..fake.ports() };
         let clock = Arc::clone(&now);
         let clock = Arc::new(move || clock.load(Ordering::Relaxed));
@@ -92,11 +96,15 @@ impl Bench {
         self.worker.step().unwrap();
     }
 
+    fn arrived(&mut self, new: NewRecord) -> Record {
+        self.next += 1;
+        Record { key: new.key, value: new.value, headers: new.headers, ..record(PLACE, self.next - 1, "") }
+    }
+
     /// Records, and the commit that takes them.
     fn feed(&mut self, records: Vec<NewRecord>) {
         for new in records {
-            let fed = Record { key: new.key, value: new.value, headers: new.headers, ..record(PLACE, self.next, "") };
-            self.next += 1;
+            let fed = self.arrived(new);
             self.step(vec![SourceEvent::Records(vec![fed])]);
         }
         self.later(100);
@@ -181,4 +189,28 @@ fn memory_over_its_budget_is_saved_at_once_and_the_coldest_quarter_leaves() {
     assert_eq!(bench.told().reads, 0, "the newest is in memory");
     bench.feed(vec![delta("first", &[MINUTE], "1")]);
     assert_eq!(bench.told().reads, 6, "the oldest is brought back, in each grain");
+}
+
+#[test]
+fn a_backlog_is_put_out_and_saved_before_more_is_read() {
+    const BUDGET: usize = 20_000;
+    const AT_ONCE: usize = 10;
+    let mut bench = Bench::open_with(BUDGET, AT_ONCE);
+    let campaigns = |from: u32, to: u32| (from..to).map(|number| delta(&format!("campaign-{number}"), &[MINUTE], "1"));
+    let backlog: Vec<Record> = campaigns(0, 100).map(|new| bench.arrived(new)).collect();
+    let more: Vec<Record> = campaigns(100, 101).map(|new| bench.arrived(new)).collect();
+    bench.fake.says(vec![SourceEvent::Records(backlog)]);
+    bench.fake.says(vec![SourceEvent::Records(more)]);
+    bench.worker.step().unwrap();
+    let mut commits = 1;
+    while bench.worker.state_size().1 > BUDGET {
+        assert_eq!(bench.fake.world().polls.len(), 1, "it reads on without room");
+        assert_eq!(bench.saves(), [] as [[(usize, usize); 3]; 0], "windows that were not put out are not saved");
+        bench.worker.step().unwrap();
+        commits += 1;
+    }
+    assert_eq!(commits, 6, "one for each grain, since a metric's windows of one time go together");
+    assert!(bench.saves().len() > 1, "in portions");
+    bench.worker.step().unwrap();
+    assert!(bench.fake.world().polls.is_empty(), "it reads on");
 }

@@ -1,109 +1,35 @@
 //! The world of one seed: the log in memory, the workers, and the scheduler that lets them work, crash, leave and come
 //! back. Everything follows from the seed.
 
+mod workers;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::embedded::engine::ports;
-use crate::embedded::log::{CommitMode, Log, LogOptions, MemoryStore};
-use neonhub_processors::engine::{Clock, EngineError, EngineMetrics, MemoryStates, Part, Worker};
-use neonhub_processors::landing::{LANDED_TOPICS, Landing, LandingConfig};
-use neonhub_processors::metrics::{MergeConfig, MetricsMerge, MetricsPartial, PartialConfig};
-use neonhub_processors::refine::{Refine, RefineConfig};
+use neonhub_processors::engine::{EngineMetrics, MemoryStates};
 use neonhub_schemas::event::Source;
 use neonhub_schemas::record::TopicPartition;
 use neonhub_schemas::topics::Topic;
 use prometheus::Registry;
 
-use super::breaks::{self, Break};
+use self::workers::{ROLES, Role, Running, Slot};
+use super::breaks::Break;
 use super::definitions::Sayings;
-use super::faults::{Faults, Moment, Rates, SharedFaults, wrap};
-use super::inserters::{Orphans, SlowInserters};
+use super::faults::{Faults, Moment, Rates, SharedFaults};
+use super::inserters::Orphans;
 use super::observer::Observer;
 use super::plan::{self, Turn};
 use super::rng::Rng;
 use super::settings::Settings;
 use super::tables::{FakeTables, Stored};
 use super::traffic::{Post, Traffic};
+use crate::embedded::log::{CommitMode, Log, LogOptions, MemoryStore};
 
 /// 2026-03-20T10:00:00Z.
 const BEGIN_MS: i64 = 1_774_000_800_000;
 const MINUTE: i64 = 60_000;
-/// More windows than any world has.
-const BATCH: usize = 10_000;
-/// Bytes that a partition's seen-set needs whatever its budget: which runs it has on the disk.
-const LISTS_OF_RUNS: usize = 600;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Refine,
-    Partial,
-    Merge,
-    Landing,
-}
-
-const ROLES: [Role; 4] = [Role::Refine, Role::Partial, Role::Merge, Role::Landing];
-
-impl Role {
-    fn group(self) -> &'static str {
-        match self {
-            Self::Refine => "refine",
-            Self::Partial => "metrics-partial",
-            Self::Merge => "metrics-merge",
-            Self::Landing => "landing",
-        }
-    }
-}
-
-enum Running {
-    /// With whether its last step committed.
-    Refine(Box<Worker<Refine>>, bool),
-    Partial(Box<Worker<MetricsPartial>>),
-    /// The same.
-    Merge(Box<Worker<MetricsMerge>>, bool),
-    Landing(Box<Landing>),
-}
-
-impl Running {
-    fn step(&mut self) -> Result<(), EngineError> {
-        match self {
-            Self::Refine(worker, committed) => {
-                *committed = false;
-                worker.step().map(|progress| *committed = progress.committed)
-            }
-            Self::Partial(worker) => worker.step().map(drop),
-            Self::Merge(worker, committed) => {
-                *committed = false;
-                worker.step().map(|progress| *committed = progress.committed)
-            }
-            Self::Landing(landing) => landing.step().map(drop),
-        }
-    }
-
-    fn finish(self) -> Result<(), EngineError> {
-        match self {
-            Self::Refine(worker, _) => worker.finish(),
-            Self::Partial(worker) => worker.finish(),
-            Self::Merge(worker, _) => worker.finish(),
-            Self::Landing(landing) => landing.finish(),
-        }
-    }
-}
-
-/// A place that a worker may fill.
-struct Slot {
-    role: Role,
-    name: String,
-    running: Option<Running>,
-}
-
-impl Slot {
-    fn title(&self) -> String {
-        format!("{}/{}", self.role.group(), self.name)
-    }
-}
 
 pub struct World {
     pub settings: Settings,
@@ -312,165 +238,6 @@ impl World {
         let outcome = orphan.run(&mut tables);
         self.note(format_args!("an insert of a dead landing arrives for {}: {outcome:?}", orphan.place));
         Ok(())
-    }
-
-    /// The first slot of a role always comes back at once, the second now and then.
-    fn step(&mut self, index: usize) -> Result<(), String> {
-        if self.slots[index].running.is_none() {
-            if index % 2 == 1 && !self.rng.chance(100) {
-                return Ok(());
-            }
-            match self.start(index) {
-                Ok(running) => self.slots[index].running = Some(running),
-                Err(error) => return self.fatal(&error),
-            }
-        }
-        let Some(running) = &mut self.slots[index].running else { return Ok(()) };
-        let outcome = running.step();
-        self.memory_is_bounded(index)?;
-        let title = self.slots[index].title();
-        match outcome {
-            Ok(()) if self.faults.lock().rates.commits == 0 => {}
-            Ok(()) => self.note(format_args!("{title} steps")),
-            Err(error) => {
-                self.note(format_args!("{title}: {error}"));
-                self.crash(index);
-                self.fatal(&error)?;
-            }
-        }
-        self.observer.look(&self.log, &self.traffic)
-    }
-
-    /// After a commit refine and the merge stage keep no more in memory than they may.
-    fn memory_is_bounded(&self, index: usize) -> Result<(), String> {
-        let partitions = self.settings.partitions as usize;
-        let ((entries, bytes), allowed) = match (&self.slots[index].running, self.settings.memory_per_partition) {
-            (Some(Running::Refine(worker, true)), Some(_)) => {
-                let of_partition = self.settings.refine_memory.saturating_add(LISTS_OF_RUNS);
-                (worker.state_size(), of_partition.saturating_mul(partitions * Source::ALL.len()))
-            }
-            // With fewer upserts in a commit it may take several until memory is saved.
-            (Some(Running::Merge(worker, true)), Some(budget)) if self.settings.windows_per_commit >= BATCH => {
-                (worker.state_size(), budget.saturating_mul(partitions))
-            }
-            _ => return Ok(()),
-        };
-        if bytes > allowed {
-            let title = self.slots[index].title();
-            return Err(format!(
-                "{entries} entries of {title} take {bytes} bytes of memory, and only {allowed} may be"
-            ));
-        }
-        Ok(())
-    }
-
-    fn fatal(&self, error: &EngineError) -> Result<(), String> {
-        if matches!(error, EngineError::Fatal(_)) { Err(error.to_string()) } else { Ok(()) }
-    }
-
-    fn start(&mut self, index: usize) -> Result<Running, EngineError> {
-        let Slot { role, name, .. } = &self.slots[index];
-        let (topics, part) = match role {
-            Role::Refine => (Source::ALL.map(Source::raw_topic).to_vec(), Part::KeyAndValue),
-            Role::Partial => (Source::ALL.map(Source::events_topic).to_vec(), Part::KeyAndValue),
-            Role::Merge => (vec![Topic::MetricsPartials], Part::KeyAndValue),
-            Role::Landing => (LANDED_TOPICS.to_vec(), Part::Whole),
-        };
-        let mut ports = ports(&self.log, role.group(), name, &topics, part);
-        if self.settings.memory_per_partition.is_some() {
-            ports.states = Some(Box::new(self.disks.entry(name.clone()).or_default().clone()));
-        }
-        let ports = breaks::wrap(wrap(ports, &self.faults), &self.log, &self.faults);
-        let shared_clock = Arc::clone(&self.clock);
-        let clock: Clock = Arc::new(move || shared_clock.load(Ordering::Relaxed));
-        let (config, metrics) = (self.settings.worker, self.metrics.clone());
-        let partitions = self.settings.partitions;
-        Ok(match role {
-            Role::Refine => {
-                let stage = Refine::new(RefineConfig {
-                    memory_per_partition: self.settings.refine_memory,
-                    save_interval: self.settings.save_interval,
-                    ..RefineConfig::default()
-                });
-                Running::Refine(Box::new(Worker::new(stage, ports, clock, config, metrics)?), false)
-            }
-            Role::Partial => {
-                let stage =
-                    MetricsPartial::new(PartialConfig { partials_partitions: partitions, ..PartialConfig::default() });
-                Running::Partial(Box::new(Worker::new(stage, ports, clock, config, metrics)?))
-            }
-            Role::Merge => {
-                let stage = MetricsMerge::new(MergeConfig {
-                    partitions,
-                    default_zone: self.settings.zone.name.to_owned(),
-                    max_keys: self.settings.max_keys,
-                    memory_per_partition: self.settings.memory_per_partition.unwrap_or(usize::MAX),
-                    save_interval: self.settings.save_interval,
-                    windows_per_commit: self.settings.windows_per_commit,
-                    ..MergeConfig::default()
-                });
-                let stage = stage.map_err(|error| EngineError::Fatal(error.to_string()))?;
-                Running::Merge(Box::new(Worker::new(stage, ports, clock, config, metrics)?), false)
-            }
-            Role::Landing => {
-                let tables = FakeTables { stored: Arc::clone(&self.stored), faults: self.faults.clone() };
-                let inserters = Box::new(SlowInserters::new(tables, &self.faults, &self.orphans));
-                let config = LandingConfig { limits: self.settings.landing, ..LandingConfig::default() };
-                Running::Landing(Box::new(Landing::new(ports, inserters, clock, config, metrics)))
-            }
-        })
-    }
-
-    /// The process dies: its group learns of it.
-    fn crash(&mut self, index: usize) {
-        if self.slots[index].running.take().is_some() {
-            self.crashes += 1;
-            let title = self.slots[index].title();
-            self.note(format_args!("{title} dies"));
-        }
-    }
-
-    /// Everything dies at once; only what the log has stored is left.
-    fn restart_process(&mut self) -> Result<(), String> {
-        (0..self.slots.len()).for_each(|index| self.crash(index));
-        self.zombies.clear();
-        self.log = open_log(&self.store, self.settings.partitions)?;
-        self.observer.look(&self.log, &self.traffic)
-    }
-
-    /// The process is thought dead: another takes its slot, while it may go on for a while.
-    fn bury_alive(&mut self, index: usize) {
-        self.crashes += 1;
-        if let Some(running) = self.slots[index].running.take() {
-            let title = self.slots[index].title();
-            self.note(format_args!("{title} is thought dead"));
-            if let Ok(successor) = self.start(index) {
-                self.slots[index].running = Some(successor);
-            }
-            self.zombies.push(running);
-        }
-    }
-
-    /// A clean end; the commit may fail like any other.
-    fn leave(&mut self, index: usize) {
-        if let Some(running) = self.slots[index].running.take() {
-            let outcome = running.finish();
-            let title = self.slots[index].title();
-            self.note(format_args!("{title} leaves: {outcome:?}"));
-        }
-    }
-
-    fn step_zombie(&mut self) -> Result<(), String> {
-        if self.zombies.is_empty() {
-            return Ok(());
-        }
-        let index = usize::try_from(self.rng.below(self.zombies.len() as u64)).unwrap_or(0);
-        let outcome = self.zombies[index].step();
-        self.note(format_args!("zombie {index} steps: {outcome:?}"));
-        if outcome.is_err() || self.rng.chance(200) {
-            drop(self.zombies.swap_remove(index));
-        }
-        self.observer.look(&self.log, &self.traffic)
     }
 
     fn say_definition(&mut self) -> Result<(), String> {
