@@ -23,7 +23,7 @@ impl Filter {
     /// Of hashes whose bits are all alike.
     #[must_use]
     pub fn of(hashes: &[u64]) -> Self {
-        let count = (hashes.len() * BITS).div_ceil(BLOCK_BITS).max(1);
+        let count = Self::heap_size_of(hashes.len() as u64) / size_of::<Block>();
         let mut filter = Self { blocks: vec![Block::default(); count].into_boxed_slice() };
         for hash in hashes {
             let block = filter.place(*hash);
@@ -32,6 +32,13 @@ impl Filter {
             }
         }
         filter
+    }
+
+    /// Bytes of one of so many hashes.
+    #[must_use]
+    pub fn heap_size_of(hashes: u64) -> usize {
+        let hashes = usize::try_from(hashes).unwrap_or(usize::MAX);
+        hashes.saturating_mul(BITS).div_ceil(BLOCK_BITS).max(1) * size_of::<Block>()
     }
 
     #[must_use]
@@ -83,6 +90,7 @@ mod tests {
     fn a_hash_takes_twelve_bits() {
         assert_eq!(Filter::of(&hashes(0..1)).heap_size(), 32);
         assert_eq!(Filter::of(&hashes(0..64_000)).heap_size(), 64_000 * 12 / 8);
+        assert_eq!(Filter::heap_size_of(64_000), 64_000 * 12 / 8);
     }
 
     #[test]

@@ -66,11 +66,18 @@ impl SeenSet {
         Self { bucket_ms, buckets: VecDeque::new(), is_kept, next_run: 0, removed: Vec::new() }
     }
 
-    /// Takes up what was saved.
+    /// Takes up what was saved: what was in memory then, and of the newest of the other runs so many filters as go with it
+    /// into so many bytes.
     ///
     /// # Errors
     /// The local state cannot be read, or is of another window.
-    pub fn load(&mut self, meta: &Meta, newest_ms: Option<i64>, local: &LocalState) -> Result<(), EngineError> {
+    pub fn load(
+        &mut self,
+        meta: &Meta,
+        newest_ms: Option<i64>,
+        bytes: usize,
+        local: &LocalState,
+    ) -> Result<(), EngineError> {
         if meta.bucket_ms != self.bucket_ms {
             let detail = format!("it has buckets of {} ms, not {} ms", meta.bucket_ms, self.bucket_ms);
             return local.trusting(Err(EngineError::Unavailable(detail)));
@@ -85,11 +92,17 @@ impl SeenSet {
             for run in &stored.young {
                 bucket.hashes.extend(run.read(local)?);
             }
-            for run in &stored.spilled {
-                let filter = Some(Filter::of(&run.read(local)?));
-                bucket.spilled.push(Spilled { run: *run, filter });
-            }
+            bucket.spilled.extend(stored.spilled.iter().map(|run| Spilled { run: *run, filter: None }));
             self.buckets.push_back(bucket);
+        }
+        let mut room = bytes.saturating_sub(self.heap_size());
+        for Spilled { run, filter } in self.buckets.iter_mut().rev().flat_map(|bucket| bucket.spilled.iter_mut().rev())
+        {
+            match room.checked_sub(Filter::heap_size_of(run.count)) {
+                Some(left) => room = left,
+                None => break,
+            }
+            *filter = Some(Filter::of(&run.read(local)?));
         }
         Ok(())
     }
@@ -121,18 +134,28 @@ impl SeenSet {
                 return Ok(false);
             }
         }
+        self.put(hash, received_at_ms);
+        Ok(true)
+    }
+
+    /// A message that was new when it came. It may be here already: the disk is not asked, as it would be asked for each.
+    pub fn restore(&mut self, hash: u64, received_at_ms: i64) {
+        self.forget(received_at_ms);
+        self.put(hash, received_at_ms);
+    }
+
+    fn put(&mut self, hash: u64, received_at_ms: i64) {
         let number = received_at_ms.div_euclid(self.bucket_ms);
         // A record with an older time than the last one goes with the newest: it is kept a little longer.
         if self.buckets.back().is_none_or(|newest| newest.number < number) {
             self.buckets.push_back(Bucket { number, ..Bucket::default() });
         }
         if let Some(newest) = self.buckets.back_mut() {
-            newest.hashes.insert(hash);
-            if self.is_kept {
+            let is_new = newest.hashes.insert(hash);
+            if is_new && self.is_kept {
                 newest.unsaved.push(hash);
             }
         }
-        Ok(true)
     }
 
     fn forget(&mut self, now_ms: i64) {
@@ -240,6 +263,8 @@ impl Bucket {
             shorter.run.remove(changes);
         }
         hashes.sort_unstable();
+        // What was restored may be in an older run, too.
+        hashes.dedup();
         let filter = Some(Filter::of(&hashes));
         self.spilled.push(Spilled { run: Run::write(id, &hashes, changes), filter });
         Ok(())
@@ -406,6 +431,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_restored_is_known_once_and_asks_nothing_of_the_disk() {
+        let (mut seen, local) = (SeenSet::new(8_000, true), local());
+        (0..100).for_each(|number| seen.restore(hash_of(number), 0));
+        save(&mut seen, &local, 0);
+        // Read again, as after a crash, and more that no save has.
+        (0..150).for_each(|number| seen.restore(hash_of(number), 0));
+        (100..150).for_each(|number| seen.restore(hash_of(number), 0));
+        assert_eq!(seen.buckets[0].unsaved.len(), 150);
+        save(&mut seen, &local, 0);
+        assert_eq!(seen.meta().buckets[0].spilled.iter().map(|run| run.count).sum::<u64>(), 150);
+        assert!((0..150).all(|number| !seen.insert(hash_of(number), 0, Some(&local)).unwrap()));
+        seen.restore(hash_of(200), 10_000);
+        assert_eq!(seen.buckets.len(), 1, "it goes on in time");
+    }
+
+    #[test]
     fn what_was_saved_is_taken_up_and_many_small_runs_become_one() {
         let (mut seen, local) = (SeenSet::new(8_000, true), local());
         for number in 0..200 {
@@ -417,14 +458,22 @@ mod tests {
         (200..300).for_each(|number| assert!(seen.insert(hash_of(number), 1_500, Some(&local)).unwrap()));
         save(&mut seen, &local, usize::MAX);
         let mut again = SeenSet::new(8_000, true);
-        again.load(&seen.meta(), Some(1_500), &local).unwrap();
+        again.load(&seen.meta(), Some(1_500), usize::MAX, &local).unwrap();
         assert_eq!((again.meta(), again.len()), (seen.meta(), 100));
         assert!((0..300).all(|number| !again.insert(hash_of(number), 1_500, Some(&local)).unwrap()));
         assert!(again.insert(hash_of(300), 1_500, Some(&local)).unwrap());
+        // Filters only as far as there is room: a run that has none is asked itself.
+        let mut without = SeenSet::new(8_000, true);
+        without.load(&seen.meta(), Some(1_500), 0, &local).unwrap();
+        assert!(without.heap_size() < again.heap_size() && without.buckets[0].spilled[0].filter.is_none());
+        assert!((0..300).all(|number| !without.insert(hash_of(number), 1_500, Some(&local)).unwrap()));
         // What is over by then is not read, but removed.
         let mut later = SeenSet::new(8_000, true);
-        later.load(&seen.meta(), Some(9_500), &local).unwrap();
+        later.load(&seen.meta(), Some(9_500), usize::MAX, &local).unwrap();
         assert!(later.buckets.len() == 1 && !later.is_saved());
-        assert!(SeenSet::new(16_000, true).load(&seen.meta(), None, &local).is_err(), "buckets of another length");
+        assert!(
+            SeenSet::new(16_000, true).load(&seen.meta(), None, usize::MAX, &local).is_err(),
+            "buckets of another length"
+        );
     }
 }

@@ -186,7 +186,7 @@ impl Stage for Refine {
         }
         let Some(message_id) = record.headers.get(header::MESSAGE_ID) else { return Ok(()) };
         let State { local, seen, sessions, .. } = &mut task.state;
-        seen.insert(SeenSet::hash(&record.key, message_id), record.timestamp_ms, local.as_ref())?;
+        seen.restore(SeenSet::hash(&record.key, message_id), record.timestamp_ms);
         let session = record.headers.get(header::SESSION).and_then(|bytes| std::str::from_utf8(bytes).ok());
         if let Some((id, event_ms)) = session.and_then(|text| text.rsplit_once('@'))
             && let Ok(event_ms) = event_ms.parse()

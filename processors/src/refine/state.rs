@@ -72,8 +72,8 @@ impl State {
             let meta = local.get(stored::META_KEY)?;
             let meta: Meta =
                 local.trusting(meta.map_or_else(|| Ok(Meta::default()), |bytes| stored::decode(&bytes)))?;
-            state.seen.load(&meta, newest_ms, local)?;
             // Leaves room for what comes.
+            state.seen.load(&meta, newest_ms, state.budget.seen / 4 * 3, local)?;
             state.sessions.by_actor.load(state.budget.sessions / 2, local)?;
             state.identities.users.load(state.budget.identities / 2, local)?;
         }
