@@ -31,7 +31,8 @@ pub struct KafkaConfig {
 impl KafkaConfig {
     pub(crate) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.brokers);
+        // A broker that was away is tried each second, not each ten.
+        config.set("bootstrap.servers", &self.brokers).set("reconnect.backoff.max.ms", "1000");
         for (name, value) in &self.extra {
             config.set(name, value);
         }

@@ -58,7 +58,8 @@ impl KafkaConfig {
 
     pub(super) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
-        client.set("bootstrap.servers", &self.brokers);
+        // A broker that was away is tried each second; librdkafka's 10 s would be added to what an outage takes.
+        client.set("bootstrap.servers", &self.brokers).set("reconnect.backoff.max.ms", "1000");
         for (name, value) in &self.properties {
             client.set(name, value);
         }
