@@ -107,8 +107,8 @@ impl<S: Stage> Worker<S> {
             uncommitted_records: 0,
             uncommitted_bytes: 0,
             uncommitted_since_ms: None,
-            observed_at_ms: i64::MIN / 2,
-            followed_at_ms: i64::MIN / 2,
+            observed_at_ms: i64::MIN,
+            followed_at_ms: i64::MIN,
         };
         worker.follow_globals()?;
         Ok(worker)

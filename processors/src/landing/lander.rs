@@ -78,7 +78,7 @@ impl Landing {
             metrics,
             partitions: BTreeMap::new(),
             in_flight: Vec::new(),
-            observed_at_ms: i64::MIN / 2,
+            observed_at_ms: i64::MIN,
         }
     }
 

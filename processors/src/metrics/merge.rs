@@ -179,11 +179,11 @@ impl Stage for MetricsMerge {
             calendars: self.calendars.clone(),
             default_calendar: self.default_calendar.clone(),
             dirty: Default::default(),
-            flushed_at_ms: [i64::MIN / 2; 6],
+            flushed_at_ms: [i64::MIN; 6],
             became_final: Vec::new(),
             left_over: Vec::new(),
             swept_at_ms: 0,
-            saved_at_ms: i64::MIN / 2,
+            saved_at_ms: i64::MIN,
             may_save: false,
             marker_is_behind: false,
         })

@@ -193,3 +193,49 @@ impl Meta {
             .map_err(|error| EngineError::Unavailable(format!("the local state is damaged: {error}")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use neonhub_schemas::window::Sample;
+
+    #[test]
+    fn a_window_comes_back_as_it_was_saved() {
+        let mut aggregate = Aggregate::default();
+        for sample in ["-1.5", "7"].map(|number| Sample::Distribution(number.parse().unwrap())) {
+            aggregate.add(sample).unwrap();
+        }
+        aggregate.add(Sample::Distinct(0x5bd1_e995_9e37_79b9)).unwrap();
+        let key = MetricKey {
+            workspace: "acme".into(),
+            metric: "spend".into(),
+            series: 1,
+            dimensions: [("campaign".to_owned(), "men".to_owned())].into(),
+        };
+        for is_final in [false, true] {
+            let window = LiveWindow {
+                aggregate: aggregate.clone(),
+                epoch: 3,
+                last_applied: 5,
+                touched_at_ms: 7,
+                revision: 11,
+                length_s: 3_600,
+                is_final,
+                ..LiveWindow::default()
+            };
+            let stored = encode(&StoredWindow::of(key.clone(), Source::Campaign, Grain::Hour, 60, &window));
+            let stored: StoredWindow = decode(&stored).unwrap();
+            assert_eq!((&stored.key, stored.source, stored.grain), (&key, Source::Campaign, Grain::Hour));
+            assert_eq!((stored.start_s, stored.end_s()), (60, 3_660));
+            let again = stored.to_window().unwrap();
+            assert_eq!(again.aggregate, aggregate);
+            let of = |window: &LiveWindow| {
+                let LiveWindow { epoch, last_applied, touched_at_ms, revision, length_s, is_final, .. } = *window;
+                (epoch, last_applied, touched_at_ms, revision, length_s, is_final)
+            };
+            assert_eq!(of(&again), of(&window));
+            assert_eq!(again.restored_as_of.get(), Some(5), "what it holds is passed over in a replay");
+            assert_eq!(again.stored, if is_final { Stored::Final } else { Stored::Open });
+        }
+    }
+}

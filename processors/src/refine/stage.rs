@@ -159,7 +159,7 @@ impl Stage for Refine {
             last_received_ms,
             at_end_since_ms: None,
             said_idle: false,
-            saved_at_ms: i64::MIN / 2,
+            saved_at_ms: i64::MIN,
             may_save: false,
             marker_is_behind: false,
         })

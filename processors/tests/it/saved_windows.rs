@@ -8,11 +8,13 @@ use neonhub_processors::engine::{
     Change, EngineError, EngineMetrics, MemoryStates, Ports, SourceEvent, StateStore, StateStores, Worker, WorkerConfig,
 };
 use neonhub_processors::metrics::{MergeConfig, MetricsMerge};
+use neonhub_schemas::metric::OTHER;
 use neonhub_schemas::record::{NewRecord, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
+use neonhub_schemas::window::{Grain, WindowUpsert};
 
 use crate::fake_ports::{FakePorts, record};
-use crate::merge::{MINUTE, config, delta, watermark};
+use crate::merge::{MINUTE, config, delta, key, watermark};
 
 const PLACE: TopicPartition = TopicPartition { topic: Topic::MetricsPartials, partition: 0 };
 const INTERVAL_MS: i64 = 3_000;
@@ -20,6 +22,8 @@ const INTERVAL_MS: i64 = 3_000;
 const WINDOW: u8 = 1;
 const OPEN: u8 = 2;
 const FINAL: u8 = 3;
+/// The key of what is saved beside the windows.
+const META: &[u8] = &[4];
 
 /// What was asked of a store.
 #[derive(Default)]
@@ -65,6 +69,7 @@ impl StateStore for WatchedStore {
 
 struct Bench {
     worker: Worker<MetricsMerge>,
+    config: MergeConfig,
     fake: FakePorts,
     watched: Watched,
     now: Arc<AtomicI64>,
@@ -77,18 +82,32 @@ impl Bench {
     }
 
     fn open_with(budget: usize, windows_per_commit: usize) -> Self {
+        Self::of(MergeConfig { memory_per_partition: budget, windows_per_commit, ..config() })
+    }
+
+    fn of(config: MergeConfig) -> Self {
         let (fake, watched, now) = (FakePorts::default(), Watched::default(), Arc::new(AtomicI64::new(1_000_000)));
         let save_interval = Duration::from_millis(INTERVAL_MS.unsigned_abs());
-        let config = MergeConfig { memory_per_partition: budget, windows_per_commit, save_interval, ..config() };
-        let ports = Ports { states: Some(Box::new(watched.clone())), ..fake.ports() };
-        let clock = Arc::clone(&now);
-        let clock = Arc::new(move || clock.load(Ordering::Relaxed));
-        let metrics = EngineMetrics::register(&prometheus::Registry::new()).unwrap();
-        let stage = MetricsMerge::new(config).unwrap();
-        let worker = Worker::new(stage, ports, clock, WorkerConfig::default(), metrics).unwrap();
-        let mut bench = Self { worker, fake, watched, now, next: 0 };
+        let config = MergeConfig { save_interval, ..config };
+        let worker = Self::worker(&config, &fake, &watched, &now);
+        let mut bench = Self { worker, config, fake, watched, now, next: 0 };
         bench.step(vec![SourceEvent::Assigned(vec![PLACE])]);
         bench
+    }
+
+    fn worker(config: &MergeConfig, fake: &FakePorts, watched: &Watched, now: &Arc<AtomicI64>) -> Worker<MetricsMerge> {
+        let ports = Ports { states: Some(Box::new(watched.clone())), ..fake.ports() };
+        let clock = Arc::clone(now);
+        let clock = Arc::new(move || clock.load(Ordering::Relaxed));
+        let metrics = EngineMetrics::register(&prometheus::Registry::new()).unwrap();
+        let stage = MetricsMerge::new(config.clone()).unwrap();
+        Worker::new(stage, ports, clock, WorkerConfig::default(), metrics).unwrap()
+    }
+
+    /// Another worker takes the partition.
+    fn reopen(&mut self) {
+        self.worker = Self::worker(&self.config, &self.fake, &self.watched, &self.now);
+        self.step(vec![SourceEvent::Assigned(vec![PLACE])]);
     }
 
     fn step(&mut self, events: Vec<SourceEvent>) {
@@ -97,8 +116,10 @@ impl Bench {
     }
 
     fn arrived(&mut self, new: NewRecord) -> Record {
+        let arrived = Record { key: new.key, value: new.value, headers: new.headers, ..record(PLACE, self.next, "") };
         self.next += 1;
-        Record { key: new.key, value: new.value, headers: new.headers, ..record(PLACE, self.next - 1, "") }
+        self.fake.world().logs.entry(PLACE).or_default().push(arrived.clone());
+        arrived
     }
 
     /// Records, and the commit that takes them.
@@ -117,6 +138,19 @@ impl Bench {
 
     fn told(&self) -> MutexGuard<'_, Told> {
         self.watched.told.lock().unwrap()
+    }
+
+    /// The newest upsert of the campaign's window of the first minute.
+    fn minute(&self, campaign: &str) -> Option<WindowUpsert> {
+        let world = self.fake.world();
+        let windows = &world.logs[&TopicPartition { topic: Topic::MetricsWindows, partition: 0 }];
+        let values = windows.iter().filter_map(|record| record.value.as_ref());
+        let upserts = values.map(|value| serde_json::from_slice::<WindowUpsert>(value).unwrap());
+        let ours = |upsert: &WindowUpsert| {
+            upsert.key.dimensions == key(campaign).dimensions
+                && (upsert.grain, upsert.window_start) == (Grain::Minute, MINUTE)
+        };
+        upserts.filter(ours).max_by_key(|upsert| upsert.revision)
     }
 
     /// The saves since the last call: of each kind of key how many were put and taken away.
@@ -149,6 +183,58 @@ fn windows_are_saved_at_first_and_then_in_their_rhythm_if_they_have_changed() {
         bench.later(INTERVAL_MS);
     }
     assert_eq!(bench.saves(), [] as [[(usize, usize); 3]; 0], "there is nothing more to say");
+}
+
+#[test]
+fn a_save_says_up_to_which_delta_it_is() {
+    let mut bench = Bench::open(usize::MAX);
+    let mut said = Vec::new();
+    for _ in 0..3 {
+        bench.feed(vec![delta("men", &[MINUTE], "1")]);
+        bench.later(INTERVAL_MS);
+        let saves = std::mem::take(&mut bench.told().saves);
+        let metas = saves.into_iter().flatten().filter(|(key, _)| key == META);
+        let newest = metas.filter_map(|(_, value)| value).next_back();
+        said.push(newest.unwrap());
+    }
+    said.dedup();
+    assert_eq!(said.len(), 3, "the windows' keys and the watermarks are the same, the deltas are not");
+}
+
+#[test]
+fn what_was_saved_is_taken_up_with_its_watermark_and_nothing_is_read_from_the_log() {
+    let mut bench = Bench::open(usize::MAX);
+    bench.feed(vec![delta("men", &[MINUTE], "1.5"), watermark(MINUTE + 60)]);
+    for _ in 0..3 {
+        bench.later(INTERVAL_MS);
+    }
+    bench.fake.world().reads.clear();
+    bench.reopen();
+    assert_eq!(bench.fake.world().reads, []);
+    bench.feed(vec![delta("men", &[MINUTE], "2"), delta("women", &[MINUTE], "3")]);
+    let minute = |campaign: &str| {
+        let newest = bench.minute(campaign).unwrap();
+        (newest.revision, newest.state.to_aggregate().unwrap().sum.to_string(), newest.r#final)
+    };
+    assert_eq!(minute("men"), (3, "3.5".to_owned(), true), "opened, final, more");
+    assert_eq!(minute("women"), (1, "3".to_owned(), true), "late: the watermark is known");
+}
+
+#[test]
+fn the_cap_counts_windows_on_the_disk_also_when_one_of_them_comes_back_to_become_final() {
+    let mut bench = Bench::of(MergeConfig { memory_per_partition: 1, windows_per_commit: 1, max_keys: 4, ..config() });
+    let settle = |bench: &mut Bench| (0..30).for_each(|_| bench.later(1));
+    for campaign in ["a", "b", "c"] {
+        bench.feed(vec![delta(campaign, &[MINUTE], "1")]);
+        settle(&mut bench);
+    }
+    assert_eq!(bench.worker.state_size().0, 0, "all are on the disk");
+    let records = [watermark(MINUTE + 60), delta("d", &[MINUTE], "1"), delta("e", &[MINUTE], "1")];
+    let records = records.into_iter().map(|new| bench.arrived(new)).collect();
+    bench.step(vec![SourceEvent::Records(records)]);
+    settle(&mut bench);
+    assert!(["a", "b", "c", "d", OTHER].iter().all(|campaign| bench.minute(campaign).unwrap().r#final));
+    assert!(bench.minute("e").is_none(), "the fifth is counted with the others");
 }
 
 #[test]
@@ -189,6 +275,9 @@ fn memory_over_its_budget_is_saved_at_once_and_the_coldest_quarter_leaves() {
     assert_eq!(bench.told().reads, 0, "the newest is in memory");
     bench.feed(vec![delta("first", &[MINUTE], "1")]);
     assert_eq!(bench.told().reads, 6, "the oldest is brought back, in each grain");
+    bench.told().reads = 0;
+    bench.feed(vec![delta("another", &[MINUTE + 400 * 86_400], "1")]);
+    assert_eq!(bench.told().reads, 0, "no window of the metric at that time is on the disk");
 }
 
 #[test]
