@@ -239,11 +239,8 @@ impl Windows {
             over.extend(slots.into_iter().filter_map(|slot| self.that_waits(slot, place)));
         }
         let more = self.bring_back_open(source, watermark_s, from_local_state, &mut over)?;
-        over.retain(|id| {
-            let ends = |window: &LiveWindow| id.start_s + i64::from(window.length_s) <= watermark_s;
-            let window = self.table.get_mut(*id).filter(|window| !window.is_final && ends(window));
-            window.is_some_and(|window| !std::mem::replace(&mut window.is_final, true))
-        });
+        // A slot may have waited twice.
+        over.retain(|id| self.table.get_mut(*id).is_some_and(|window| !std::mem::replace(&mut window.is_final, true)));
         Ok((over, more))
     }
 

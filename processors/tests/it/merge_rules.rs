@@ -103,6 +103,26 @@ fn windows_become_final_after_a_restart_without_another_watermark() {
     assert!(!bench.is_due(NOW));
 }
 
+/// The newcomer has the place in memory of one that was restored as open, then as final, and then forgotten.
+#[test]
+fn a_window_in_the_place_of_a_forgotten_one_does_not_become_final_with_it() {
+    let mut bench = bench(config());
+    bench.feed(delta("men", &[MINUTE], "1"), 1_000_000);
+    bench.commit(1_000_000);
+    bench.feed(watermark(MINUTE + 60 + 600), 1_000_000);
+    bench.commit(1_100_000);
+    bench.commit(1_120_000);
+    assert_eq!(tombstones(&bench), 1, "the minute");
+    bench.feed(delta("women", &[MINUTE + 7_200], "1"), 1_120_000);
+    bench.commit(1_120_000);
+    bench.restart(1_130_000);
+    for step in 0..3 {
+        bench.commit(1_140_000 + step * 10_000);
+    }
+    let finals: Vec<_> = of_grain(&bench, Grain::Minute).into_iter().filter(|upsert| upsert.r#final).collect();
+    assert_eq!(finals.iter().map(|upsert| upsert.window_start).collect::<Vec<_>>(), [MINUTE]);
+}
+
 fn config_for_eviction() -> MergeConfig {
     MergeConfig { residence: Duration::from_secs(60), grace: [Duration::from_secs(600); 6], ..config() }
 }

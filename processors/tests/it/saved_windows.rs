@@ -281,6 +281,16 @@ fn memory_over_its_budget_is_saved_at_once_and_the_coldest_quarter_leaves() {
 }
 
 #[test]
+fn a_budget_that_nothing_fits_into_holds_nothing_up() {
+    let mut bench = Bench::open(0);
+    for _ in 0..3 {
+        bench.feed(vec![delta("men", &[MINUTE], "1")]);
+    }
+    bench.later(INTERVAL_MS);
+    assert_eq!(bench.minute("men").unwrap().state.count, 3);
+}
+
+#[test]
 fn a_backlog_is_put_out_and_saved_before_more_is_read() {
     const BUDGET: usize = 20_000;
     const AT_ONCE: usize = 10;
