@@ -18,6 +18,8 @@ const IDLE: u64 = 10_000;
 const MOST_FOR_IDLE: u64 = 100 << 20;
 /// And the worst of the others, beyond what the normal client's events take for themselves. About 30 MB were seen.
 const MOST_FOR_OTHERS: u64 = 128 << 20;
+/// And all of them, with what the log and the windows keep of the normal client's events meanwhile.
+const MOST_IN_ALL: u64 = 512 << 20;
 
 /// Of each kind, at each service. Bodies of so many senders are stated to be larger than what bodies may take in memory.
 const SLOW: usize = 100;
@@ -76,6 +78,7 @@ pub fn run() {
             most = most.max(here);
         }
     }
+    assert!(most < MOST_IN_ALL, "{most} bytes");
     assert!(most < alone + MOST_FOR_OTHERS, "{most} bytes, {alone} without them");
 
     crowd.assert_alive();
