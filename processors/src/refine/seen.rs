@@ -98,10 +98,8 @@ impl SeenSet {
         let mut room = bytes.saturating_sub(self.heap_size());
         for Spilled { run, filter } in self.buckets.iter_mut().rev().flat_map(|bucket| bucket.spilled.iter_mut().rev())
         {
-            match room.checked_sub(Filter::heap_size_of(run.count)) {
-                Some(left) => room = left,
-                None => break,
-            }
+            let Some(left) = room.checked_sub(Filter::heap_size_of(run.count)) else { break };
+            room = left;
             *filter = Some(Filter::of(&run.read(local)?));
         }
         Ok(())

@@ -83,7 +83,6 @@ fn hours_and_longer_windows_are_in_the_zone_of_their_workspace() {
     }
 }
 
-/// A window that is final, and everything else that eviction asks for but what the test changes.
 #[test]
 fn windows_become_final_after_a_restart_without_another_watermark() {
     const NOW: i64 = 50_000;
@@ -123,6 +122,7 @@ fn a_window_in_the_place_of_a_forgotten_one_does_not_become_final_with_it() {
     assert_eq!(finals.iter().map(|upsert| upsert.window_start).collect::<Vec<_>>(), [MINUTE]);
 }
 
+/// A window that is final, and everything else that eviction asks for but what the test changes.
 fn config_for_eviction() -> MergeConfig {
     MergeConfig { residence: Duration::from_secs(60), grace: [Duration::from_secs(600); 6], ..config() }
 }

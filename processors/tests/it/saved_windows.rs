@@ -78,11 +78,7 @@ struct Bench {
 
 impl Bench {
     fn open(budget: usize) -> Self {
-        Self::open_with(budget, usize::MAX)
-    }
-
-    fn open_with(budget: usize, windows_per_commit: usize) -> Self {
-        Self::of(MergeConfig { memory_per_partition: budget, windows_per_commit, ..config() })
+        Self::of(MergeConfig { memory_per_partition: budget, windows_per_commit: usize::MAX, ..config() })
     }
 
     fn of(config: MergeConfig) -> Self {
@@ -294,7 +290,7 @@ fn a_budget_that_nothing_fits_into_holds_nothing_up() {
 fn a_backlog_is_put_out_and_saved_before_more_is_read() {
     const BUDGET: usize = 20_000;
     const AT_ONCE: usize = 10;
-    let mut bench = Bench::open_with(BUDGET, AT_ONCE);
+    let mut bench = Bench::of(MergeConfig { memory_per_partition: BUDGET, windows_per_commit: AT_ONCE, ..config() });
     let campaigns = |from: u32, to: u32| (from..to).map(|number| delta(&format!("campaign-{number}"), &[MINUTE], "1"));
     let backlog: Vec<Record> = campaigns(0, 100).map(|new| bench.arrived(new)).collect();
     let more: Vec<Record> = campaigns(100, 101).map(|new| bench.arrived(new)).collect();

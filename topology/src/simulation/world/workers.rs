@@ -10,12 +10,12 @@ use neonhub_processors::refine::{Refine, RefineConfig};
 use neonhub_schemas::event::Source;
 use neonhub_schemas::topics::Topic;
 
-use super::super::breaks;
-use super::super::faults::wrap;
-use super::super::inserters::SlowInserters;
-use super::super::tables::FakeTables;
 use super::{World, open_log};
 use crate::embedded::engine::ports;
+use crate::simulation::breaks;
+use crate::simulation::faults::wrap;
+use crate::simulation::inserters::SlowInserters;
+use crate::simulation::tables::FakeTables;
 
 /// More windows than any world has.
 const BATCH: usize = 10_000;
