@@ -16,7 +16,7 @@ use crate::stack::{API_KEY, Backbone, Options, Stack, WRITE_KEY};
 const IDLE: u64 = 10_000;
 /// What all of them may take together; what each of them takes is about a kilobyte.
 const MOST_FOR_IDLE: u64 = 100 << 20;
-/// And the worst of the others, beyond what the normal client's events take for themselves. 20 to 70 MB were seen.
+/// And the worst of the others, beyond what the normal client's events take for themselves. 20 to 105 MB were seen.
 const MOST_FOR_OTHERS: u64 = 128 << 20;
 /// And all of them, with what the log and the windows keep of the normal client's events meanwhile.
 const MOST_IN_ALL: u64 = 512 << 20;
