@@ -5,6 +5,7 @@
 //! then, so everything before them is in the state. What comes after them is read again at the next start; a newer state in
 //! the store takes no harm from it, because the whole rest is read in order.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use neonhub_schemas::record::{CommittedOffset, TopicPartition};
@@ -98,6 +99,8 @@ impl Marker {
 pub struct LocalState {
     store: Box<dyn StateStore>,
     marker: Option<Marker>,
+    /// Since the last save.
+    has_written: Cell<bool>,
 }
 
 impl LocalState {
@@ -119,7 +122,7 @@ impl LocalState {
                 None
             }
         };
-        Ok(Self { store, marker })
+        Ok(Self { store, marker, has_written: Cell::new(false) })
     }
 
     /// A store that holds nothing yet.
@@ -128,7 +131,7 @@ impl LocalState {
     /// The disk fails.
     pub fn empty(store: Box<dyn StateStore>) -> Result<Self, EngineError> {
         store.clear()?;
-        Ok(Self { store, marker: None })
+        Ok(Self { store, marker: None, has_written: Cell::new(false) })
     }
 
     pub(super) fn restore_from(&self, place: TopicPartition) -> Option<u64> {
@@ -170,22 +173,25 @@ impl LocalState {
         outcome
     }
 
-    /// Writes state that is newer than the marker says, while it is being restored.
+    /// Writes state that is newer than the marker says: while it is being restored, or before the last part of it is saved.
     ///
     /// # Errors
     /// The disk fails, or another has opened the store since.
     pub fn write(&self, changes: Vec<Change>) -> Result<(), EngineError> {
+        self.has_written.set(true);
         self.store.write(changes)
     }
 
-    /// Writes state and marker together.
+    /// Writes state and marker together. When this is only the last part, the store is flushed: a kill must not leave the
+    /// much that went before without the marker that makes it of use.
     ///
     /// # Errors
     /// The disk fails, or another has opened the store since.
     pub fn save(&self, mut changes: Vec<Change>, marker: &Marker) -> Result<(), EngineError> {
         // Numbers and names always have a JSON form.
         changes.push((MARKER_KEY.to_vec(), Some(serde_json::to_vec(marker).unwrap_or_default())));
-        self.store.write(changes)
+        self.store.write(changes)?;
+        if self.has_written.take() { self.store.flush() } else { Ok(()) }
     }
 }
 

@@ -133,6 +133,14 @@ pub trait StateStore: Send {
     /// The disk fails, or another has opened the store since.
     fn write(&self, changes: Vec<Change>) -> Result<(), EngineError>;
 
+    /// What was written outlives a kill from now on; a store may see to that earlier, too.
+    ///
+    /// # Errors
+    /// The disk fails, or another has opened the store since.
+    fn flush(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Forgets everything.
     ///
     /// # Errors

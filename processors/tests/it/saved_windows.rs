@@ -31,6 +31,7 @@ struct Told {
     saves: Vec<Vec<Change>>,
     /// Windows that were read by their keys.
     reads: usize,
+    flushes: usize,
 }
 
 #[derive(Clone, Default)]
@@ -60,6 +61,11 @@ impl StateStore for WatchedStore {
     fn write(&self, changes: Vec<Change>) -> Result<(), EngineError> {
         self.1.lock().unwrap().saves.push(changes.clone());
         self.0.write(changes)
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        self.1.lock().unwrap().flushes += 1;
+        self.0.flush()
     }
 
     fn clear(&self) -> Result<(), EngineError> {
@@ -179,6 +185,20 @@ fn windows_are_saved_at_first_and_then_in_their_rhythm_if_they_have_changed() {
         bench.later(INTERVAL_MS);
     }
     assert_eq!(bench.saves(), [] as [[(usize, usize); 3]; 0], "there is nothing more to say");
+}
+
+#[test]
+fn a_save_of_more_than_one_portion_is_flushed_with_its_marker() {
+    for (portion, flushes) in [(6, 0), (5, 1), (2, 1)] {
+        let mut bench = Bench::of(MergeConfig { windows_per_commit: portion, ..config() });
+        let settle = |bench: &mut Bench| (0..10).for_each(|_| bench.later(INTERVAL_MS));
+        bench.feed(vec![delta("men", &[MINUTE], "1")]);
+        settle(&mut bench);
+        assert_eq!(bench.told().flushes, flushes, "six windows in portions of {portion}");
+        bench.feed(vec![watermark(MINUTE + 60)]);
+        settle(&mut bench);
+        assert_eq!(bench.told().flushes, flushes, "one window");
+    }
 }
 
 #[test]

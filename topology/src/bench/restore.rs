@@ -29,8 +29,8 @@ use crate::settings::Settings;
 const LIMIT: Duration = Duration::from_secs(600);
 /// Of the data folder: what workers keep of their state.
 const STATE: &str = "state";
-/// Longer than the longest time that a window waits to be put out.
-const SETTLED: Duration = Duration::from_secs(7);
+/// Longer than the longest time that a window waits to be put out, and then to be saved.
+const SETTLED: Duration = Duration::from_secs(20);
 
 pub async fn run(settings: &Settings, library: std::path::PathBuf, windows: u64) -> anyhow::Result<Figure> {
     let keys = windows / WINDOWS_A_KEY;

@@ -235,7 +235,8 @@ impl TreeState {
         Err(EngineError::Fenced(format!("another has opened the local state of {}", self.partition)))
     }
 
-    fn flush(&self) -> lsm_tree::Result<()> {
+    /// Helps to compact when that falls behind.
+    fn flush_tree(&self) -> lsm_tree::Result<()> {
         self.tree.flush()?;
         self.compactor.ask(&self.tree);
         while self.tree.tree.l0_run_count() >= MANY_RUNS {
@@ -272,7 +273,7 @@ impl StateStore for TreeState {
         self.ensure_owned()?;
         // Before, so that nothing is written when it fails, and no batch is in two memtables.
         if self.tree.is_flush_due() {
-            self.flush().map_err(|error| failed(&error))?;
+            self.flush_tree().map_err(|error| failed(&error))?;
         }
         let number = self.tree.next_number.next();
         for (key, value) in changes {
@@ -283,6 +284,11 @@ impl StateStore for TreeState {
         }
         self.tree.visible_below.fetch_max(number + 1);
         Ok(())
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        self.ensure_owned()?;
+        self.flush_tree().map_err(|error| failed(&error))
     }
 
     fn clear(&self) -> Result<(), EngineError> {
@@ -338,6 +344,7 @@ mod tests {
             first.write(vec![(vec![1], Some(vec![7])), (vec![3], Some(vec![])), (vec![2], Some(vec![8]))]).unwrap();
             let second = states.open("stage", PLACE).unwrap();
             assert!(matches!(first.write(vec![(vec![1], None)]), Err(EngineError::Fenced(_))));
+            assert!(matches!(first.flush(), Err(EngineError::Fenced(_))));
             assert!(matches!(first.clear(), Err(EngineError::Fenced(_))));
             second.write(vec![(vec![3], None)]).unwrap();
         }
@@ -353,6 +360,22 @@ mod tests {
         }
         let emptied = states(folder.path()).open("stage", PLACE).unwrap();
         assert_eq!(keys(&*emptied, 0, 9), Vec::<Vec<u8>>::new());
+    }
+
+    #[test]
+    fn what_was_flushed_outlives_a_kill() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = states_without_compactor(folder.path()).open("stage", PLACE).unwrap();
+        let after_kill = || {
+            let killed = tempfile::tempdir().unwrap();
+            copy(folder.path(), killed.path());
+            keys(&*states(killed.path()).open("stage", PLACE).unwrap(), 0, 9)
+        };
+        store.write(vec![(vec![1], Some(vec![7]))]).unwrap();
+        assert_eq!(after_kill(), Vec::<Vec<u8>>::new());
+        store.flush().unwrap();
+        store.write(vec![(vec![2], Some(vec![7]))]).unwrap();
+        assert_eq!(after_kill(), [[1]]);
     }
 
     #[test]

@@ -140,6 +140,10 @@ impl StateStore for UncertainState {
         self.faults.call(|| self.inner.write(changes))
     }
 
+    fn flush(&self) -> Result<(), EngineError> {
+        self.faults.call(|| self.inner.flush())
+    }
+
     fn clear(&self) -> Result<(), EngineError> {
         self.faults.call(|| self.inner.clear())
     }
