@@ -45,6 +45,19 @@ fn a_task_is_due_when_a_longer_grain_waits_or_windows_are_to_be_looked_over() {
 }
 
 #[test]
+fn what_a_metric_has_at_one_time_goes_out_together_though_its_turn_has_not_come() {
+    // One group a commit: the men's longer windows are left over.
+    let mut bench = bench(MergeConfig { windows_per_commit: 1, ..config() });
+    bench.feed(delta("men", &[MINUTE], "1"), 50_000);
+    bench.commit(50_000);
+    bench.feed(delta("women", &[MINUTE], "1"), 50_000);
+    (0..6).for_each(|_| bench.commit(50_000));
+    for grain in Grain::ALL {
+        assert_eq!(of_grain(&bench, grain).len(), 2, "{grain:?}");
+    }
+}
+
+#[test]
 fn an_event_is_late_from_the_end_of_its_minute_on() {
     let mut bench = bench(config());
     bench.feed(watermark(MINUTE + 59), 0);
@@ -153,6 +166,24 @@ fn a_window_stays_as_long_as_deltas_come() {
     assert_eq!(bench.entries(), 6, "not looked over more than every ten seconds");
     bench.commit(119_999);
     assert_eq!((bench.entries(), tombstones(&bench)), (0, 6));
+}
+
+#[test]
+fn what_is_too_much_for_one_commit_is_forgotten_with_the_next_ones() {
+    let mut bench = bench(MergeConfig { windows_per_commit: 2, ..config_for_eviction() });
+    bench.feed(watermark(MINUTE + 400 * 86_400), 0);
+    for (campaign, minute) in [("a", MINUTE), ("b", MINUTE), ("a", MINUTE + 800 * 86_400)] {
+        bench.feed(delta(campaign, &[minute], "1"), 0);
+    }
+    (0..20).for_each(|_| bench.commit(0));
+    for round in 1..=6 {
+        let now_ms = 100_000 + i64::try_from(round).unwrap();
+        assert!(bench.is_due(now_ms));
+        bench.commit(now_ms);
+        assert_eq!(tombstones(&bench), 2 * round);
+    }
+    assert_eq!(bench.entries(), 6, "the last ones are not over");
+    assert!(!bench.is_due(100_007), "it knows that there are no more");
 }
 
 /// A window that was evicted while its last delta may come again would count that delta twice.

@@ -138,6 +138,27 @@ impl Bench {
         self.step(Vec::new());
     }
 
+    /// All that was said is heard: while memory is full, nothing is polled.
+    fn drain(&mut self) {
+        while !self.fake.world().polls.is_empty() {
+            self.worker.step().unwrap();
+        }
+    }
+
+    fn at(&mut self, now_ms: i64) {
+        self.now.store(now_ms, Ordering::Relaxed);
+        self.step(Vec::new());
+        self.drain();
+    }
+
+    /// Of windows whose key has this in it.
+    fn tombstones(&self, part: &str) -> usize {
+        let world = self.fake.world();
+        let windows = &world.logs[&TopicPartition { topic: Topic::MetricsWindows, partition: 0 }];
+        let is_it = |record: &&Record| record.value.is_none() && String::from_utf8_lossy(&record.key).contains(part);
+        windows.iter().filter(is_it).count()
+    }
+
     fn told(&self) -> MutexGuard<'_, Told> {
         self.watched.told.lock().unwrap()
     }
@@ -254,6 +275,30 @@ fn the_cap_counts_windows_on_the_disk_also_when_one_of_them_comes_back_to_become
 }
 
 #[test]
+fn windows_on_the_disk_become_final_as_many_at_a_time_as_go_out_in_a_commit() {
+    const AT_ONCE: usize = 4;
+    let mut bench = Bench::of(MergeConfig {
+        memory_per_partition: 1,
+        windows_per_commit: AT_ONCE,
+        cadence: [Duration::ZERO; 6],
+        ..config()
+    });
+    for number in 0..12 {
+        bench.feed(vec![delta(&format!("campaign-{number}"), &[MINUTE], "1")]);
+        (0..30).for_each(|_| bench.later(1));
+    }
+    bench.drain();
+    assert_eq!(bench.worker.state_size().0, 0, "all are on the disk");
+    bench.told().reads = 0;
+    let watermarks = (60..63).map(|second| watermark(MINUTE + second)).collect::<Vec<_>>();
+    let watermarks = watermarks.into_iter().map(|new| bench.arrived(new)).collect();
+    bench.step(vec![SourceEvent::Records(watermarks)]);
+    assert_eq!(bench.told().reads, AT_ONCE, "however many watermarks came");
+    (0..30).for_each(|_| bench.later(100));
+    assert!((0..12).all(|number| bench.minute(&format!("campaign-{number}")).unwrap().r#final));
+}
+
+#[test]
 fn what_becomes_final_changes_its_index_and_what_is_over_leaves_all_of_them() {
     let mut bench = Bench::open(usize::MAX);
     bench.feed(vec![delta("men", &[MINUTE], "1")]);
@@ -328,4 +373,41 @@ fn a_backlog_is_put_out_and_saved_before_more_is_read() {
     assert!(bench.saves().len() > 1, "in portions");
     bench.worker.step().unwrap();
     assert!(bench.fake.world().polls.is_empty(), "it reads on");
+}
+
+#[test]
+fn a_window_on_the_disk_stays_as_long_as_deltas_came() {
+    let config = MergeConfig { memory_per_partition: 1, windows_per_commit: usize::MAX, ..config() };
+    let mut bench = Bench::of(MergeConfig { residence: Duration::from_secs(60), ..config });
+    bench.feed(vec![watermark(MINUTE + 400 * 86_400)]);
+    let touched_at_ms = bench.now.load(Ordering::Relaxed);
+    bench.feed(vec![delta("men", &[MINUTE], "1")]);
+    bench.drain();
+    assert_eq!(bench.worker.state_size().0, 0, "it is on the disk");
+    bench.at(touched_at_ms + 59_999);
+    assert_eq!(bench.tombstones("men"), 0, "touched within the last minute");
+    bench.at(touched_at_ms + 69_999);
+    assert_eq!(bench.tombstones("men"), 6);
+}
+
+/// As in memory: evicted while its last delta may come again, it would count that delta twice.
+#[test]
+fn a_window_on_the_disk_stays_while_its_last_delta_may_be_read_again() {
+    let hours_wait = [0, 3_600, 3_600, 3_600, 3_600, 3_600].map(Duration::from_secs);
+    let mut bench = Bench::of(MergeConfig { cadence: hours_wait, residence: Duration::ZERO, ..config() });
+    bench.feed(vec![watermark(MINUTE + 400 * 86_400), delta("men", &[MINUTE], "1")]);
+    bench.feed(vec![delta("women", &[MINUTE], "1")]);
+    let place = bench.fake.world().committed[&PLACE].offset;
+    assert_eq!(place, 2, "the women's hour has not gone out with their minute");
+    // Another worker, on another disk, without room in memory.
+    bench.watched = Watched::default();
+    bench.config.memory_per_partition = 1;
+    bench.reopen();
+    bench.later(100_000);
+    bench.drain();
+    assert_eq!((bench.tombstones("\"men\""), bench.tombstones("women")), (6, 0));
+    let again = bench.fake.world().logs[&PLACE][2].clone();
+    bench.step(vec![SourceEvent::Records(vec![again])]);
+    bench.drain();
+    assert_eq!(bench.minute("women").unwrap().state.count, 1);
 }

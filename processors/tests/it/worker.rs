@@ -18,6 +18,7 @@ const SECOND: TopicPartition = TopicPartition { topic: Topic::RawBehavior, parti
 const OWN: TopicPartition = TopicPartition { topic: Topic::EventsBehavior, partition: 0 };
 const CONTROL: TopicPartition = TopicPartition { topic: Topic::Control, partition: 0 };
 const NOON_MS: i64 = 1_000_000;
+const COMMIT_BYTES: usize = 10_000;
 
 /// Copies each record; a record that says `silent` leaves nothing, one that says `hopeless` ends it. At an end it says so
 /// once, without an offset.
@@ -90,7 +91,8 @@ impl Stage for Copying {
         }
         if record.value.as_deref() != Some(b"silent") {
             let known = self.observed.lock().unwrap().len();
-            out.records.push(copied(format!("{}@{} knows {known}", record.partition, record.offset)));
+            let key = format!("{}@{} knows {known}", record.partition, record.offset);
+            out.records.push(NewRecord { value: record.value.clone(), ..copied(key) });
         }
     }
 
@@ -140,7 +142,8 @@ impl Bench {
         let stage = Copying { observed: Arc::clone(&observed), restored: Arc::clone(&restored), restores };
         let metrics = EngineMetrics::register(&prometheus::Registry::new()).unwrap();
         let now = Arc::new(AtomicI64::new(NOON_MS));
-        let (clock, config) = (Arc::clone(&now), WorkerConfig { commit_records: 3, ..WorkerConfig::default() });
+        let config = WorkerConfig { commit_records: 3, commit_bytes: COMMIT_BYTES, ..WorkerConfig::default() };
+        let clock = Arc::clone(&now);
         let clock = Arc::new(move || clock.load(Ordering::Relaxed));
         let worker = Worker::new(stage, fake.ports(), clock, config, metrics.clone()).unwrap();
         Self { fake: fake.clone(), worker, now, observed, restored, metrics }
@@ -193,7 +196,7 @@ fn outputs_are_committed_with_the_offset_after_them_and_what_comes_again_is_pass
 }
 
 #[test]
-fn a_commit_waits_for_a_pause_its_interval_or_enough_records() {
+fn a_commit_waits_for_a_pause_its_interval_or_enough_records_or_bytes() {
     let mut bench = Bench::open();
     assert!(!bench.step(vec![records(0..1)]).committed);
     bench.later(99);
@@ -206,6 +209,18 @@ fn a_commit_waits_for_a_pause_its_interval_or_enough_records() {
     assert!(bench.step(vec![records(3..4)]).committed, "100 ms have passed");
     assert!(!bench.step(vec![records(4..6)]).committed);
     assert!(bench.step(vec![records(6..7)]).committed, "three records wait");
+    let half = |offset| SourceEvent::Records(vec![record(FIRST, offset, &"v".repeat(COMMIT_BYTES / 2))]);
+    assert!(!bench.step(vec![half(7)]).committed);
+    assert!(bench.step(vec![half(8)]).committed, "so many bytes wait");
+}
+
+#[test]
+fn what_is_too_much_for_one_unit_is_committed_in_several() {
+    let mut bench = Bench::open();
+    let large = record(FIRST, 0, &"v".repeat(COMMIT_BYTES));
+    bench.step(vec![SourceEvent::Records(vec![large]), SourceEvent::Records(vec![record(SECOND, 0, "v")])]);
+    let unit = |partition, place| (vec![format!("{partition}@0 knows 0")], vec![(place, 1)]);
+    assert_eq!(bench.fake.take_units(), [unit(0, FIRST), unit(1, SECOND)]);
 }
 
 #[test]

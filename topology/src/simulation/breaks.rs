@@ -7,7 +7,8 @@ use bytes::Bytes;
 use neonhub_processors::engine::{
     Change, CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent, StateStore, StateStores,
 };
-use neonhub_schemas::record::{CommittedOffset, NewRecord, Record, TopicPartition};
+use neonhub_schemas::codec::header;
+use neonhub_schemas::record::{CommittedOffset, Headers, NewRecord, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
 use serde_json::Value;
 
@@ -53,6 +54,8 @@ breaks! {
     RecordSkipped,
     /// The seen-set of refine is not restored.
     DedupNotRestored,
+    /// The sessions of refine are not restored.
+    SessionsNotRestored,
     /// The open windows of the merge stage are not restored.
     WindowsNotRestored,
     /// Nobody follows the definitions.
@@ -262,10 +265,18 @@ impl LogReader for BrokenReader {
             Topic::MetricsWindows => Some(Break::WindowsNotRestored),
             _ => None,
         };
-        match forgets {
-            Some(forgets) if self.faults.lock().breaks(forgets, 1_000) => Ok(()),
-            _ => self.inner.read(partition, from, to, each),
+        if forgets.is_some_and(|forgets| self.faults.lock().breaks(forgets, 1_000)) {
+            return Ok(());
         }
+        if partition.topic == Topic::EventsBehavior && self.faults.lock().breaks(Break::SessionsNotRestored, 1_000) {
+            let without_session = |headers: &Headers| {
+                let others = headers.iter().filter(|(name, _)| *name != header::SESSION);
+                others.fold(Headers::new(), |others, (name, value)| others.with(name, value.clone()))
+            };
+            let each = &mut |record: Record| each(Record { headers: without_session(&record.headers), ..record });
+            return self.inner.read(partition, from, to, each);
+        }
+        self.inner.read(partition, from, to, each)
     }
 }
 

@@ -25,7 +25,11 @@ type Identity = (Topic, &'static str, String, String);
 /// Source, partition, offset.
 type Spot = (i8, u32, u64);
 
-/// What was posted, and the session that refine put it into (only refine knows the order of arrival).
+const SESSION_GAP_MS: i64 = 30 * 60_000;
+/// How long after its last event came a session may go on: the dedup window.
+const SESSION_KEPT_MS: i64 = 60 * 60_000;
+
+/// What was posted, and the session that refine put it into.
 struct Refined<'a> {
     posted: &'a Posted,
     session_id: String,
@@ -46,6 +50,7 @@ pub fn check(world: &World) -> Result<(), String> {
     events_are_landed_once(stored, &refined)?;
     dead_letters_are_those_expected(world, stored, &refined)?;
     users_are_those_of_an_untroubled_run(world)?;
+    sessions_are_those_of_a_recount(world, &refined)?;
     windows_become_final(world)?;
     let mut oracle = Oracle::new(world.settings.zone);
     for Refined { posted, session_id } in refined.values() {
@@ -128,6 +133,49 @@ fn users_are_those_of_an_untroubled_run(world: &World) -> Result<(), String> {
             ensure!(same_message && expected.key == found.key, "{:?} instead of {:?}", found.key, expected.key);
             let (expected, found) = (user_of(expected.value.as_ref())?, user_of(found.value.as_ref())?);
             ensure!(expected == found, "user {found:?} instead of {expected:?}");
+        }
+    }
+    Ok(())
+}
+
+/// The newest session of an actor.
+struct Visit<'a> {
+    id: &'a str,
+    first_ms: i64,
+    last_ms: i64,
+    came_ms: i64,
+}
+
+/// In the order of arrival: who comes within half an hour of the newest session's events goes on with it, unless it was
+/// forgotten; who comes after it begins the next, and who comes from before it has one of its own.
+fn sessions_are_those_of_a_recount(world: &World, refined: &BTreeMap<Spot, Refined<'_>>) -> Result<(), String> {
+    let mut newest: BTreeMap<(u32, &Bytes), Visit<'_>> = BTreeMap::new();
+    // A session is named after the message that began it, which may come again when it is not remembered any more.
+    let mut known = BTreeMap::new();
+    let mut begins = |id, posted: &Posted| {
+        let by = posted.identity();
+        *known.entry(id).or_insert_with(|| by.clone()) == by
+    };
+    for record in world.observer.events.iter().filter(|record| record.topic == Topic::EventsBehavior) {
+        let spot = (number_of(Source::Behavior), record.partition, record.offset);
+        let Refined { posted, session_id: id } = refined.get(&spot).ok_or("an event that was not refined")?;
+        let (at_ms, came_ms) = (posted.timestamp_ms, record.timestamp_ms);
+        let place = (record.partition, &record.key);
+        let visit = newest.get_mut(&place).filter(|visit| came_ms - visit.came_ms <= SESSION_KEPT_MS);
+        match visit {
+            Some(visit) if visit.first_ms - SESSION_GAP_MS <= at_ms && at_ms <= visit.last_ms + SESSION_GAP_MS => {
+                ensure!(visit.id == id, "{posted:?} is in session {id} instead of {}", visit.id);
+                visit.first_ms = visit.first_ms.min(at_ms);
+                visit.last_ms = visit.last_ms.max(at_ms);
+                visit.came_ms = came_ms;
+            }
+            Some(visit) if at_ms < visit.first_ms => {
+                ensure!(begins(id, posted), "{posted:?} goes on with session {id}")
+            }
+            _ => {
+                ensure!(begins(id, posted), "{posted:?} goes on with session {id}");
+                newest.insert(place, Visit { id, first_ms: at_ms, last_ms: at_ms, came_ms });
+            }
         }
     }
     Ok(())
