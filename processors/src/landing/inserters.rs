@@ -203,5 +203,20 @@ mod tests {
         assert_eq!(ended.iter().map(|ended| ended.place.partition).collect::<BTreeSet<_>>(), BTreeSet::from([0, 1]));
         assert_eq!(ended.iter().filter(|ended| ended.outcome.is_ok()).count(), 1);
         assert_eq!(inserters.free(), 2);
+        drop(inserters);
+        assert_eq!(Arc::strong_count(&gates), 1, "its threads have ended");
+    }
+
+    #[test]
+    fn who_inserts_on_the_callers_thread_is_free_again_when_its_outcome_was_taken() {
+        let (called, calls) = mpsc::sync_channel(1);
+        let (go, gates) = mpsc::channel();
+        go.send(true).unwrap();
+        let mut inserter = InlineInserter::new(Box::new(Gate { called, go: Arc::new(Mutex::new(gates)) }));
+        assert_eq!(inserter.free(), 1);
+        inserter.begin(insertion(0));
+        assert!(calls.try_recv().is_ok(), "it has been inserted");
+        assert_eq!(inserter.free(), 0);
+        assert_eq!((inserter.ended(Duration::ZERO).len(), inserter.free()), (1, 1));
     }
 }

@@ -301,8 +301,6 @@ impl Place {
     fn opened_window(&self) -> LiveWindow {
         LiveWindow {
             epoch: self.offset,
-            last_applied: self.offset,
-            touched_at_ms: self.now_ms,
             length_s: u32::try_from(self.window.end_s - self.window.start_s).unwrap_or(u32::MAX),
             is_final: self.is_late,
             ..LiveWindow::default()

@@ -322,6 +322,7 @@ mod tests {
         let id = WindowId { key: table.intern(&key("men"), Source::Campaign), grain: Grain::Hour, start_s: 0 };
         table.insert(id, LiveWindow::default());
         let counting = table.heap_size();
+        assert_eq!(counting, 112 + 10 + table.keys.heap_size());
         let mut gained = Aggregate::default();
         gained.add(neonhub_schemas::window::Sample::Distribution("2".parse().unwrap())).unwrap();
         table.merge(id, &gained).unwrap();

@@ -313,6 +313,14 @@ fn what_becomes_final_changes_its_index_and_what_is_over_leaves_all_of_them() {
     bench.later(INTERVAL_MS);
     let taken: usize = bench.saves().iter().map(|[windows, ..]| windows.1).sum();
     assert_eq!((taken, bench.worker.state_size().0), (6, 0), "their grace is over, too");
+    let store = bench.watched.open("metrics.merge", PLACE).unwrap();
+    let mut left = Vec::new();
+    let keep = &mut |key: &[u8], _: &[u8]| {
+        left.push(key.to_vec());
+        true
+    };
+    store.scan(&[WINDOW], META, keep).unwrap();
+    assert!(left.is_empty(), "no index names them: {left:?}");
 }
 
 #[test]
@@ -339,6 +347,42 @@ fn memory_over_its_budget_is_saved_at_once_and_the_coldest_quarter_leaves() {
     bench.told().reads = 0;
     bench.feed(vec![delta("another", &[MINUTE + 400 * 86_400], "1")]);
     assert_eq!(bench.told().reads, 0, "no window of the metric at that time is on the disk");
+}
+
+#[test]
+fn what_was_asked_for_and_is_not_there_is_not_remembered() {
+    // At another time: what a metric has at one time is counted together.
+    let with_men = |bench: &mut Bench| {
+        bench.feed(vec![delta("men", &[MINUTE + 800 * 86_400], "1")]);
+        bench.later(INTERVAL_MS);
+        bench.worker.state_size()
+    };
+    let expected = with_men(&mut Bench::open(usize::MAX));
+    let mut bench = Bench::of(MergeConfig { residence: Duration::ZERO, ..config() });
+    bench.feed(vec![watermark(MINUTE + 400 * 86_400), delta("women", &[MINUTE], "1")]);
+    bench.later(100_000);
+    assert_eq!(bench.tombstones("women"), 6);
+    // Compaction leaves their tombstones, and the watermark is another's.
+    let windows = TopicPartition { topic: Topic::MetricsWindows, partition: 0 };
+    let changelog = TopicPartition { topic: Topic::MetricsChangelog, partition: 0 };
+    bench.fake.world().logs.get_mut(&windows).unwrap().retain(|record| record.value.is_none());
+    bench.fake.world().logs.remove(&changelog);
+    bench.watched = Watched::default();
+    bench.reopen();
+    assert_eq!(with_men(&mut bench), expected);
+}
+
+#[test]
+fn memory_may_be_full_to_the_byte() {
+    let filled = |budget| {
+        let mut bench = Bench::open(budget);
+        bench.feed(vec![delta("men", &[MINUTE], "1")]);
+        bench.later(INTERVAL_MS);
+        bench.worker.state_size()
+    };
+    let (windows, bytes) = filled(usize::MAX);
+    assert_eq!(filled(bytes), (windows, bytes));
+    assert!(filled(bytes - 1).0 < windows);
 }
 
 #[test]
