@@ -228,6 +228,32 @@ fn a_place_beyond_the_end_of_the_log_stops_the_landing() {
 }
 
 #[test]
+fn records_of_several_partitions_that_come_together_are_told_apart() {
+    let config = LandingConfig { limits: limits(1), ..LandingConfig::default() };
+    let mut bench = Bench::with(FakePorts::default(), Box::new(Table::default()), config);
+    let second = TopicPartition { partition: 1, ..PLACE };
+    bench.step(vec![SourceEvent::Assigned(vec![PLACE, second])]);
+    let records = [PLACE, second, PLACE].into_iter().zip([0, 0, 1]);
+    let records = records.map(|(place, offset)| Record { partition: place.partition, ..event(offset) }).collect();
+    bench.step(vec![SourceEvent::Records(records)]);
+    for _ in 0..3 {
+        bench.later(0);
+    }
+    let world = bench.fake.world();
+    assert_eq!([PLACE, second].map(|place| world.committed[&place].offset), [2, 1]);
+}
+
+#[test]
+fn it_has_partitions_while_the_group_leaves_them_to_it() {
+    let mut bench = Bench::with(FakePorts::default(), Box::new(Table::default()), LandingConfig::default());
+    assert!(!bench.landing.has_partitions());
+    bench.step(vec![SourceEvent::Assigned(vec![PLACE])]);
+    assert!(bench.landing.has_partitions());
+    bench.step(vec![SourceEvent::Revoked(vec![PLACE])]);
+    assert!(!bench.landing.has_partitions());
+}
+
+#[test]
 fn a_revoked_partition_is_given_up() {
     let table = Table::default();
     let mut bench = Bench::open(&table, 10, usize::MAX);
