@@ -51,9 +51,9 @@ struct LogFeedReader {
     next: Vec<u64>,
 }
 
-/// At most so many records of a partition at a time.
-const READ_RECORDS: usize = 2_000;
-const READ_BYTES: usize = 4 * 1024 * 1024;
+/// At most so many records of a partition at a time: a follower who does not read holds them for as long as it likes.
+const READ_RECORDS: usize = 100;
+const READ_BYTES: usize = 128 * 1024;
 
 impl FeedReader for LogFeedReader {
     fn poll(&mut self, timeout: Duration) -> Result<Batch, FeedError> {
