@@ -59,9 +59,9 @@ pub trait FeedLog: Send + Sync {
 }
 
 pub trait FeedReader: Send {
-    /// Waits for records until `timeout`; an empty batch is fine.
+    /// Waits for records until `timeout`, and takes at most `max_records` of each partition; an empty batch is fine.
     ///
     /// # Errors
     /// See [`FeedError`].
-    fn poll(&mut self, timeout: Duration) -> Result<Batch, FeedError>;
+    fn poll(&mut self, timeout: Duration, max_records: usize) -> Result<Batch, FeedError>;
 }

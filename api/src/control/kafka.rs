@@ -49,6 +49,9 @@ impl KafkaConfig {
             .set("auto.offset.reset", "error")
             .set("fetch.wait.max.ms", "50")
             .set("fetch.queue.backoff.ms", "5")
+            // Every client that replays has a reader: what one fetches ahead is little.
+            .set("queued.max.messages.kbytes", "2048")
+            .set("fetch.message.max.bytes", "131072")
             .create()
     }
 

@@ -12,7 +12,7 @@ use super::filter::LiveFilter;
 use super::hub::Hub;
 use super::position::Position;
 use super::update::Update;
-use super::{Bounds, FeedError, FeedLog, FeedReader};
+use super::{Batch, FeedError, FeedLog, FeedReader};
 
 /// Where a subscription begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,10 @@ enum Ended {
 
 const REPLAY_POLL: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_millis(500);
+/// Records of a partition that a replay reads at one time, and their updates wait for the client as long as it likes.
+const REPLAY_RECORDS: usize = 50;
+/// A reader is given back when its client takes nothing for so long.
+const READER_PATIENCE: Duration = Duration::from_secs(1);
 
 pub struct Follow {
     pub hub: Arc<Hub>,
@@ -114,7 +118,7 @@ impl Follow {
     /// The first place, corrected where the log has forgotten it.
     async fn begin(&self, start: Start) -> Result<Position, Ended> {
         let bounds = loop {
-            match bounds(self.hub.log()).await {
+            match self.hub.read_log(|log| log.bounds()).await {
                 Ok(bounds) => break bounds,
                 Err(_) => tokio::time::sleep(RETRY).await,
             }
@@ -137,25 +141,41 @@ impl Follow {
         self.out.send((self.tag.clone(), delivery)).await.map_err(|_| Ended::ClientGone)
     }
 
+    /// While the client takes nothing, what is read ahead for it is not kept.
+    async fn send_with(&self, reader: &mut Option<Reader>, delivery: Delivery) -> Result<(), Ended> {
+        let sending = self.send(delivery);
+        tokio::pin!(sending);
+        match tokio::time::timeout(READER_PATIENCE, &mut sending).await {
+            Ok(sent) => sent,
+            Err(_) => {
+                if let Some(reader) = reader.take() {
+                    // Closing may block. It cannot fail but with the server.
+                    let close = move |_: &dyn FeedLog| {
+                        drop(reader);
+                        Ok(())
+                    };
+                    let _closed = self.hub.read_log(close).await;
+                }
+                sending.await
+            }
+        }
+    }
+
     /// Reads the log from `position` to where the hub was when it began to buffer for us.
     async fn replay(&self, position: &mut Position, target: &[u64]) -> Result<(), Ended> {
         let mut reader = None;
         while !position.has_reached(target) {
-            match replay_step(self.hub.log(), reader.take(), position.clone()).await {
-                Ok((next_reader, batch)) => {
+            match self.replay_step(reader.take(), position.clone()).await {
+                Ok((next_reader, step)) => {
                     reader = Some(next_reader);
-                    for record in &batch.records {
-                        if !position.advance(record.partition, record.offset) {
-                            continue;
-                        }
-                        let Some(update) = self.hub.read(record) else { continue };
-                        if self.filter.wants(&update) {
+                    for update in step.updates {
+                        if position.advance(update.partition, update.offset) {
                             let delivery = Delivery::Window(position.clone(), Arc::new(update));
-                            self.send(delivery).await?;
+                            self.send_with(&mut reader, delivery).await?;
                         }
                     }
-                    position.pass_over(&batch.next);
-                    for partition in batch.at_end {
+                    position.pass_over(&step.next);
+                    for partition in step.at_end {
                         let index = partition as usize;
                         if let (Some(next), Some(target)) = (position.0.get_mut(index), target.get(index)) {
                             *next = (*next).max(*target);
@@ -174,27 +194,28 @@ impl Follow {
         }
         Ok(())
     }
-}
 
-async fn bounds(log: Arc<dyn FeedLog>) -> Result<Vec<Bounds>, FeedError> {
-    let read = tokio::task::spawn_blocking(move || log.bounds());
-    read.await.map_err(|error| FeedError::Away(error.to_string()))?
+    async fn replay_step(&self, reader: Option<Reader>, position: Position) -> Result<(Reader, Step), FeedError> {
+        let (hub, filter) = (self.hub.clone(), self.filter.clone());
+        let step = move |log: &dyn FeedLog| {
+            let mut reader = match reader {
+                Some(reader) => reader,
+                None => log.reader(&position.0)?,
+            };
+            let Batch { records, next, at_end } = reader.poll(REPLAY_POLL, REPLAY_RECORDS)?;
+            let updates = records.iter().filter_map(|record| hub.read(record));
+            let updates = updates.filter(|update| filter.wants(update)).collect();
+            Ok((reader, Step { updates, next, at_end }))
+        };
+        self.hub.read_log(step).await
+    }
 }
 
 type Reader = Box<dyn FeedReader>;
 
-async fn replay_step(
-    log: Arc<dyn FeedLog>,
-    reader: Option<Reader>,
-    position: Position,
-) -> Result<(Reader, super::Batch), FeedError> {
-    let step = tokio::task::spawn_blocking(move || {
-        let mut reader = match reader {
-            Some(reader) => reader,
-            None => log.reader(&position.0)?,
-        };
-        let batch = reader.poll(REPLAY_POLL)?;
-        Ok((reader, batch))
-    });
-    step.await.map_err(|error| FeedError::Away(error.to_string()))?
+/// What a client wants of a [`Batch`]. The records have sketches, which are larger than all else, and go at once.
+struct Step {
+    updates: Vec<Update>,
+    next: Vec<u64>,
+    at_end: Vec<u32>,
 }

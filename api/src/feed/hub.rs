@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use neonhub_schemas::metric::{Aggregation, MetricKey};
+use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
 
 use super::position::Position;
@@ -16,6 +17,10 @@ use crate::telemetry::Telemetry;
 /// How long a poll waits; also how long shutting down may take.
 const POLL: Duration = Duration::from_millis(250);
 const RETRY: Duration = Duration::from_millis(500);
+/// Of a partition, at one time.
+const MAX_RECORDS: usize = 2_000;
+/// Threads that read the log for all followers. Each keeps megabytes, of what it read, for its allocator.
+const READERS: usize = 4;
 
 /// Knows the aggregation of a metric's series.
 pub type Aggregations = Arc<dyn Fn(&MetricKey) -> Option<Aggregation> + Send + Sync>;
@@ -37,6 +42,8 @@ struct Inner {
 pub struct Hub {
     inner: Arc<Inner>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Only for its pool of threads. `None` while it is dropped.
+    readers: Option<Runtime>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -67,7 +74,11 @@ impl Hub {
         });
         let tailing = inner.clone();
         let thread = std::thread::Builder::new().name("live-hub".to_owned()).spawn(move || tailing.run())?;
-        Ok(Arc::new(Self { inner, thread: Mutex::new(Some(thread)) }))
+        let readers = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(READERS)
+            .thread_name("live-reader")
+            .build()?;
+        Ok(Arc::new(Self { inner, thread: Mutex::new(Some(thread)), readers: Some(readers) }))
     }
 
     /// Ends the thread; clients see the end of their stream.
@@ -92,9 +103,18 @@ impl Hub {
         (receiver, Position(next))
     }
 
-    #[must_use]
-    pub fn log(&self) -> Arc<dyn FeedLog> {
-        self.inner.log.clone()
+    /// Reads the log for a follower, as soon as a reader is free.
+    ///
+    /// # Errors
+    /// See [`FeedError`].
+    pub async fn read_log<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn FeedLog) -> Result<T, FeedError> + Send + 'static,
+    ) -> Result<T, FeedError> {
+        let log = self.inner.log.clone();
+        let reader = self.readers.as_ref().ok_or_else(|| FeedError::Away("the server is stopping".to_owned()))?;
+        let read = reader.spawn_blocking(move || read(&*log));
+        read.await.map_err(|error| FeedError::Away(error.to_string()))?
     }
 
     /// Reads a record as the hub does, for a replay.
@@ -113,6 +133,10 @@ impl Hub {
 impl Drop for Hub {
     fn drop(&mut self) {
         self.stop();
+        if let Some(readers) = self.readers.take() {
+            // Waits for nobody: this may be an async thread.
+            readers.shutdown_background();
+        }
     }
 }
 
@@ -135,7 +159,7 @@ impl Inner {
             Some(reader) => reader,
             None => reader.insert(self.open()?),
         };
-        let batch = reader.poll(POLL)?;
+        let batch = reader.poll(POLL, MAX_RECORDS)?;
         for record in &batch.records {
             self.hand_on(record);
         }

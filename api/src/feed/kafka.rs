@@ -15,9 +15,6 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::{Batch, Bounds, FeedError, FeedLog, FeedReader};
 use crate::control::kafka::KafkaConfig;
 
-/// Most records of one poll: bounds the memory of a replay.
-const BATCH: usize = 1_000;
-
 pub struct KafkaFeed {
     config: KafkaConfig,
     partitions: u32,
@@ -87,12 +84,12 @@ struct KafkaReader {
 }
 
 impl FeedReader for KafkaReader {
-    fn poll(&mut self, timeout: Duration) -> Result<Batch, FeedError> {
+    fn poll(&mut self, timeout: Duration, max_records: usize) -> Result<Batch, FeedError> {
         let deadline = Instant::now() + timeout;
         let mut records = Vec::new();
         let mut at_end = Vec::new();
         let mut wait = timeout;
-        while records.len() < BATCH {
+        while records.len() < max_records {
             match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
@@ -201,7 +198,7 @@ mod tests {
             let mut values = Vec::new();
             let mut at_end = Vec::new();
             while Instant::now() < deadline && (values.len() < 2 || at_end.is_empty()) {
-                let batch = reader.poll(Duration::from_millis(100)).unwrap();
+                let batch = reader.poll(Duration::from_millis(100), 10).unwrap();
                 values.extend(batch.records.into_iter().map(|record| (record.offset, record.value.unwrap())));
                 at_end.extend(batch.at_end);
             }

@@ -10,14 +10,12 @@ use neonhub_schemas::window::WindowUpsert;
 
 use super::{Batch, Bounds, FeedError, FeedLog, FeedReader};
 
-/// Most records of one poll.
-const BATCH: usize = 100;
-
 #[derive(Debug)]
 struct Inner {
     partitions: Vec<Vec<Record>>,
     starts: Vec<u64>,
     is_away: bool,
+    readers: usize,
 }
 
 #[derive(Debug)]
@@ -32,7 +30,8 @@ pub struct MemoryFeed(Arc<Shared>);
 impl MemoryFeed {
     #[must_use]
     pub fn new(partitions: usize) -> Self {
-        let inner = Inner { partitions: vec![Vec::new(); partitions], starts: vec![0; partitions], is_away: false };
+        let inner =
+            Inner { partitions: vec![Vec::new(); partitions], starts: vec![0; partitions], is_away: false, readers: 0 };
         Self(Arc::new(Shared { inner: Mutex::new(inner), changed: Condvar::new() }))
     }
 
@@ -69,6 +68,14 @@ impl MemoryFeed {
         offset
     }
 
+    /// Waits until so many readers are open; false: they are not after so long.
+    #[must_use]
+    pub fn await_readers(&self, count: usize, timeout: Duration) -> bool {
+        let others = |inner: &mut Inner| inner.readers != count;
+        let waited = self.0.changed.wait_timeout_while(self.lock(), timeout, others);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
     /// Forgets what lies before `start`.
     pub fn delete_before(&self, partition: usize, start: u64) {
         let mut inner = self.lock();
@@ -88,7 +95,7 @@ impl Inner {
         partitions.filter(|(_, partition)| has_end(*partition)).map(|(number, _)| number).collect()
     }
 
-    fn collect(&self, next: &mut [u64]) -> Result<Vec<Record>, FeedError> {
+    fn collect(&self, next: &mut [u64], max_records: usize) -> Result<Vec<Record>, FeedError> {
         let mut found = Vec::new();
         for (partition, records) in self.partitions.iter().enumerate() {
             let from = next[partition];
@@ -96,10 +103,7 @@ impl Inner {
                 let start = self.starts[partition];
                 return Err(FeedError::OutOfRange { partition: u32::try_from(partition).unwrap_or(0), start });
             }
-            for record in records.iter().filter(|record| record.offset >= from) {
-                if found.len() == BATCH {
-                    return Ok(found);
-                }
+            for record in records.iter().filter(|record| record.offset >= from).take(max_records) {
                 next[partition] = record.offset + 1;
                 found.push(record.clone());
             }
@@ -120,7 +124,10 @@ impl FeedLog for MemoryFeed {
     }
 
     fn reader(&self, from: &[u64]) -> Result<Box<dyn FeedReader>, FeedError> {
-        self.lock().check()?;
+        let mut inner = self.lock();
+        inner.check()?;
+        inner.readers += 1;
+        self.0.changed.notify_all();
         Ok(Box::new(MemoryReader { feed: self.clone(), next: from.to_vec() }))
     }
 }
@@ -130,15 +137,22 @@ struct MemoryReader {
     next: Vec<u64>,
 }
 
+impl Drop for MemoryReader {
+    fn drop(&mut self) {
+        self.feed.lock().readers -= 1;
+        self.feed.0.changed.notify_all();
+    }
+}
+
 impl FeedReader for MemoryReader {
-    fn poll(&mut self, timeout: Duration) -> Result<Batch, FeedError> {
+    fn poll(&mut self, timeout: Duration, max_records: usize) -> Result<Batch, FeedError> {
         let mut inner = self.feed.lock();
         inner.check()?;
-        let mut records = inner.collect(&mut self.next)?;
+        let mut records = inner.collect(&mut self.next, max_records)?;
         if records.is_empty() {
             inner = self.feed.0.changed.wait_timeout(inner, timeout).unwrap_or_else(PoisonError::into_inner).0;
             inner.check()?;
-            records = inner.collect(&mut self.next)?;
+            records = inner.collect(&mut self.next, max_records)?;
         }
         let at_end = inner.at_end(&self.next);
         Ok(Batch { records, next: self.next.clone(), at_end })

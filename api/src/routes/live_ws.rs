@@ -23,6 +23,8 @@ use crate::state::ApiState;
 
 const MAX_SUBSCRIPTIONS: usize = 100;
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// A client says little: what each socket has for it is a thirtieth of the library's.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
@@ -74,7 +76,11 @@ pub async fn live_socket(
         };
         Problem::new(status, "open this address as a WebSocket")
     })?;
-    let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES);
+    let upgrade = upgrade
+        .max_message_size(MAX_MESSAGE_BYTES)
+        .read_buffer_size(READ_BUFFER_BYTES)
+        // Every message is flushed.
+        .write_buffer_size(0);
     Ok(upgrade.on_upgrade(move |socket| async move {
         if let Err(error) = Connection::new(state, caller.workspace).run(socket).await {
             tracing::debug!(%error, "a live socket ended");

@@ -117,6 +117,21 @@ async fn a_client_sees_what_it_asked_for_with_its_value() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_nothing_for_long_keeps_no_reader_and_misses_nothing() {
+    let rig = Rig::new();
+    for revision in 1..=200 {
+        rig.feed.append(0, Some(&upsert("men", revision)));
+    }
+    let mut client = Client::open(&rig, "from=earliest", None).await;
+    let feed = rig.feed.clone();
+    // The hub has one for itself.
+    let given_back = move || feed.await_readers(2, PATIENCE) && feed.await_readers(1, PATIENCE);
+    assert!(tokio::task::spawn_blocking(given_back).await.unwrap());
+    let expected: Vec<_> = (1..=200).map(|revision| ("men".to_owned(), revision)).collect();
+    assert_eq!(client.revisions(200).await, expected);
+}
+
+#[tokio::test]
 async fn coming_back_replays_every_revision_once() {
     let rig = Rig::new();
     let mut client = Client::open(&rig, "from=latest", None).await;

@@ -51,19 +51,18 @@ struct LogFeedReader {
     next: Vec<u64>,
 }
 
-/// At most so many records of a partition at a time: a follower who does not read holds them for as long as it likes.
-const READ_RECORDS: usize = 100;
-const READ_BYTES: usize = 128 * 1024;
+/// Of a partition, at one time.
+const READ_BYTES: usize = 1 << 20;
 
 impl FeedReader for LogFeedReader {
-    fn poll(&mut self, timeout: Duration) -> Result<Batch, FeedError> {
+    fn poll(&mut self, timeout: Duration, max_records: usize) -> Result<Batch, FeedError> {
         let waiting: Vec<(TopicPartition, u64)> =
             self.next.iter().zip(0..).map(|(next, p)| (place(p), *next)).collect();
         // Woken or not, there may be something: the read below tells.
         let _woken = self.log.wait_for_data(&waiting, timeout);
         let mut batch = Batch { next: self.next.clone(), ..Batch::default() };
         for (place, from) in waiting {
-            let fetched = self.log.read(place, from, READ_RECORDS, READ_BYTES).map_err(away)?;
+            let fetched = self.log.read(place, from, max_records, READ_BYTES).map_err(away)?;
             if fetched.next_offset >= fetched.end_offset {
                 batch.at_end.push(place.partition);
             }

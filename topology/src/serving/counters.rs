@@ -9,7 +9,7 @@ pub enum Cause {
     SlowHead,
     /// A request's body came too slowly.
     SlowBody,
-    /// The client did not read its answer.
+    /// The client did not read its answer, or is not there any more.
     SlowReader,
     /// No request came for long.
     Idle,

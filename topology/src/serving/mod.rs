@@ -9,7 +9,7 @@
 //! | sends a head slowly | answered 408 after `head_timeout` |
 //! | sends a head over 64 KiB, or over 100 headers | answered 431 |
 //! | sends a body slowly | broken off: the service reads `TimedOut`, and answers 408 |
-//! | does not read its answer, stream or socket | reset after `stall_timeout` |
+//! | does not read its answer, stream or socket | reset after `stall_timeout`; twice that while the system buffers all of it |
 //! | comes when all places are taken by busy clients | answered 503 at once, with `Retry-After` |
 //!
 //! It is told 503, and does not wait in the listen backlog: there it would wait behind the same clients that took the

@@ -92,7 +92,7 @@ impl Socket {
             if self.stall.take().is_some() {
                 self.activity.set_write_blocked(false);
             }
-            return written;
+            return self.counted(written);
         }
         let (activity, patience) = (&self.activity, self.activity.server.limits.stall_timeout);
         let stall = self.stall.get_or_insert_with(|| {
@@ -107,6 +107,14 @@ impl Socket {
         }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
+
+    /// The system times out (`TCP_USER_TIMEOUT`) when its own buffer holds all of an answer that the client does not take.
+    fn counted<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if matches!(&outcome, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut) {
+            self.activity.server.counters.ended(Cause::SlowReader);
+        }
+        outcome
+    }
 }
 
 impl Read for Socket {
@@ -116,7 +124,8 @@ impl Read for Socket {
         mut into: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         if self.unread.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, into);
+            let read = Pin::new(&mut self.stream).poll_read(context, into);
+            return self.counted(read);
         }
         let fitting = self.unread.len().min(into.remaining());
         into.put_slice(&self.unread.split_to(fitting));

@@ -1,5 +1,6 @@
-//! Ten thousand idle connections, slow heads, bodies that never come, floods of headers, clients that do not read: memory
-//! is bounded, and others are served meanwhile. It has nothing to do with the backbone, so it runs on the embedded one.
+//! Ten thousand idle connections, slow heads, bodies that never come, floods of headers, clients and followers of the live
+//! feed that do not read: memory is bounded, and others are served meanwhile. It has nothing to do with the backbone, so it
+//! runs on the embedded one.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
+use socket2::SockRef;
 
 use crate::client::{Client, LIMIT, basic};
 use crate::poster::Poster;
@@ -26,6 +28,8 @@ const SLOW: usize = 100;
 const HALF_SENT: usize = 600;
 const STATED: usize = 500_000;
 const DEAF: usize = 100;
+/// By server-sent events, and as many by WebSocket.
+const FOLLOWERS: usize = 50;
 
 /// Of 50 events each.
 const ROUNDS_ALONE: usize = 200;
@@ -70,18 +74,18 @@ pub fn run() {
     let alone = grown();
     println!("the normal client beside them: {alone} bytes");
     let mut most = 0;
-    for service in [Service::Ingest, Service::Api] {
-        let port = service.port(&client);
-        for kind in [slow_heads, half_sent_bodies, floods_of_headers, deaf_clients] {
-            let mut here = 0;
-            let mut meanwhile = || {
-                here = here.max(grown());
-                assert_served(&client, &poster);
-            };
-            let name = kind(&client, service, port, &mut meanwhile);
-            println!("{name} at {service:?}: {here} bytes at most");
-            most = most.max(here);
-        }
+    let everywhere: [Kind; 4] = [slow_heads, half_sent_bodies, floods_of_headers, deaf_clients];
+    let both = [Service::Ingest, Service::Api];
+    let kinds = both.into_iter().flat_map(|service| everywhere.map(|kind| (service, kind)));
+    for (service, kind) in kinds.chain([(Service::Api, deaf_followers as Kind)]) {
+        let mut here = 0;
+        let mut meanwhile = || {
+            here = here.max(grown());
+            assert_served(&client, &poster);
+        };
+        let name = kind(&client, service, service.port(&client), &mut meanwhile);
+        println!("{name} at {service:?}: {here} bytes at most");
+        most = most.max(here);
     }
     assert!(most < MOST_IN_ALL, "{most} bytes");
     assert!(most < alone + MOST_FOR_OTHERS, "{most} bytes, {alone} without them");
@@ -237,6 +241,9 @@ fn until_all_are_over(watched: &mut [Watched], meanwhile: &mut dyn FnMut(), mut 
     outcome.unwrap();
 }
 
+/// Hostile clients of one kind at a service and its port; `meanwhile` is called again and again. Answers what they are.
+type Kind = fn(&Client, Service, u16, &mut dyn FnMut()) -> &'static str;
+
 /// A byte at a time.
 fn slow_heads(_: &Client, _: Service, port: u16, meanwhile: &mut dyn FnMut()) -> &'static str {
     let mut clients: Vec<Watched> = (0..SLOW).map(|_| Watched::new(port, b"GET / HTTP/1.1\r\nx-slow: ")).collect();
@@ -276,6 +283,29 @@ fn floods_of_headers(_: &Client, _: Service, port: u16, meanwhile: &mut dyn FnMu
 
 /// They ask for more than the system buffers, and read nothing of it.
 fn deaf_clients(client: &Client, _: Service, port: u16, meanwhile: &mut dyn FnMut()) -> &'static str {
+    let requests = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(500);
+    until_cut_off(client, port, &vec![requests; DEAF], meanwhile);
+    "clients that do not read"
+}
+
+/// They follow every window there ever was, and those to come.
+fn deaf_followers(client: &Client, _: Service, port: u16, meanwhile: &mut dyn FnMut()) -> &'static str {
+    let head = |path: &str, more: &str| {
+        format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {API_KEY}\r\n{more}\r\n").into_bytes()
+    };
+    let events = head("/v1/live/metrics?from=earliest", "");
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let subscribe = br#"{"subscribe":{"id":"a","from":"earliest"}}"#;
+    // A text frame with a mask of zeros (RFC 6455, 5.2).
+    let frame = [&[0x81, 0x80 | u8::try_from(subscribe.len()).unwrap(), 0, 0, 0, 0], subscribe.as_slice()].concat();
+    let socket = [head("/v1/live", upgrade), frame].concat();
+    until_cut_off(client, port, &[vec![events; FOLLOWERS], vec![socket; FOLLOWERS]].concat(), meanwhile);
+    "followers that do not read"
+}
+
+/// Sends each of the requests by a connection of its own, and reads nothing.
+fn until_cut_off(client: &Client, port: u16, requests: &[Vec<u8>], meanwhile: &mut dyn FnMut()) {
     let cut_off = || {
         let metrics = client.send(port, "GET", "/metrics", &[], b"").body;
         let line = metrics.lines().find_map(|line| {
@@ -284,19 +314,17 @@ fn deaf_clients(client: &Client, _: Service, port: u16, meanwhile: &mut dyn FnMu
         line.unwrap_or(0)
     };
     let before = cut_off();
-    let requests = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(500);
-    let deaf: Vec<TcpStream> = (0..DEAF)
-        .map(|_| {
-            let mut stream = connect(port);
-            stream.write_all(&requests).unwrap();
-            stream
-        })
-        .collect();
+    let send = |request: &Vec<u8>| {
+        let mut stream = connect(port);
+        // The system takes little for it.
+        SockRef::from(&stream).set_recv_buffer_size(4_096).unwrap();
+        stream.write_all(request).unwrap();
+        stream
+    };
+    let _deaf: Vec<TcpStream> = requests.iter().map(send).collect();
     let outcome = wait_until("all of them are cut off", LIMIT, || {
         meanwhile();
-        Ok(cut_off() >= before + DEAF)
+        Ok(cut_off() >= before + requests.len())
     });
-    outcome.unwrap();
-    drop(deaf);
-    "clients that do not read"
+    assert!(outcome.is_ok(), "{outcome:?}: {} of {} are", cut_off() - before, requests.len());
 }
