@@ -163,6 +163,18 @@ mod tests {
     }
 
     #[test]
+    fn what_links_take_is_what_their_ids_take() {
+        let size_with = |anonymous_id: &str, user_id: &str| {
+            let mut identities = Identities::new(false);
+            learn(&mut identities, anonymous_id, user_id);
+            identities.users.heap_size()
+        };
+        let (small, thousand) = (size_with("a", "u"), "i".repeat(1_000));
+        assert_eq!(size_with(&thousand, "u"), small + 999);
+        assert_eq!(size_with("a", &thousand), small + 999);
+    }
+
+    #[test]
     fn links_of_a_changelog_have_keys_of_their_own() {
         let link = |anonymous_id: &str| IdentityLink {
             workspace: "acme".into(),

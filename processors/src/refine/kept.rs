@@ -333,6 +333,54 @@ mod tests {
         assert_eq!((0..6).map(left).collect::<Vec<_>>(), [None, Some(1), None, Some(3), Some(44), Some(5)]);
     }
 
+    /// By name.
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Named;
+
+    impl Value for Named {
+        type Key = String;
+        const TABLE: u8 = 8;
+
+        fn heap_size(&self) -> usize {
+            10
+        }
+
+        fn touched_at_ms(&self) -> i64 {
+            0
+        }
+    }
+
+    #[test]
+    fn names_are_counted_once_more_while_they_wait_to_be_saved() {
+        let mut kept = Kept::<Named>::new(true);
+        let (long, longer) = ("n".repeat(100), "n".repeat(1_000));
+        kept.put(long.clone(), Named);
+        kept.put(longer.clone(), Named);
+        assert!(!kept.is_saved());
+        assert_eq!((kept.entry_bytes, kept.unsaved_bytes), (1_120, 1_100));
+        let unsaved = kept.heap_size();
+        kept.changes(&mut Vec::new());
+        assert!(kept.is_saved());
+        assert_eq!((kept.entry_bytes, kept.unsaved_bytes), (1_120, 0));
+        assert!(unsaved >= kept.heap_size() + 1_100 + 2 * size_of::<String>());
+        for name in [&long, &longer, &long] {
+            kept.get_mut(name, None).unwrap().unwrap();
+        }
+        assert!(!kept.is_saved());
+        assert_eq!((kept.entry_bytes, kept.unsaved_bytes), (1_120, 1_100));
+        kept.retain(|_| true);
+        assert_eq!(kept.entry_bytes, 1_120);
+    }
+
+    #[test]
+    fn of_those_that_are_equally_old_no_more_leave_than_must() {
+        let mut kept = Kept::<Named>::new(false);
+        (0..1_000).for_each(|number| kept.put(format!("name {number:05}"), Named));
+        kept.spill(kept.heap_size() / 2);
+        assert!((200..500).contains(&kept.len()), "{}", kept.len());
+        assert_eq!(kept.entry_bytes, kept.len() * 20);
+    }
+
     #[test]
     fn nothing_is_kept_for_a_local_state_that_is_not_there() {
         let mut kept = Kept::new(false);

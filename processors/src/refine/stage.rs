@@ -304,6 +304,7 @@ fn last_received(committed: &CommittedOffset) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{MemoryStates, StateStores as _};
 
     const TRACK: &str = include_str!("../../../schemas/golden/envelope-v1-track.json");
 
@@ -404,5 +405,25 @@ mod tests {
         stage.process(&mut task, &record(0, TRACK), 0, &mut out);
         stage.at_end(&mut task, 30_000);
         assert!(stage.is_due(&task, 30_500));
+    }
+
+    /// Its own outputs lie after the marker of a save: were it the last one, each start would read them again.
+    #[test]
+    fn a_save_whose_commit_had_outputs_is_followed_by_another() {
+        let stage = Refine::new(RefineConfig::default());
+        let local = LocalState::empty(MemoryStates::default().open("refine", place()).unwrap()).unwrap();
+        let mut task = stage.open(place(), None, Some(local)).unwrap();
+        let mut out = Outputs::default();
+        stage.process(&mut task, &record(0, TRACK), 0, &mut out);
+        let mut saves = 0;
+        for now_ms in (0..60_000).step_by(1_000).skip(1) {
+            if stage.is_due(&task, now_ms) {
+                stage.prepare_commit(&mut task, Some(1), now_ms, &mut std::mem::take(&mut out));
+                assert!(stage.may_save(&task));
+                stage.save(&mut task, &Marker::detached(now_ms)).unwrap();
+                saves += 1;
+            }
+        }
+        assert_eq!(saves, 2);
     }
 }

@@ -154,3 +154,17 @@ impl State {
         Ok(changes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_are_all_of_the_memory_there_is() {
+        let behavior = Budget::of(Source::Behavior, 8_000);
+        assert_eq!((behavior.seen, behavior.sessions, behavior.identities), (4_000, 3_000, 1_000));
+        for source in [Source::Behavior, Source::Campaign, Source::Integration] {
+            assert_eq!(Budget::of(source, 8_000).whole(), 8_000);
+        }
+    }
+}

@@ -169,12 +169,12 @@ fn sessions_are_those_of_a_recount(world: &World, refined: &BTreeMap<Spot, Refin
                 visit.last_ms = visit.last_ms.max(at_ms);
                 visit.came_ms = came_ms;
             }
-            Some(visit) if at_ms < visit.first_ms => {
-                ensure!(begins(id, posted), "{posted:?} goes on with session {id}")
-            }
-            _ => {
+            other => {
                 ensure!(begins(id, posted), "{posted:?} goes on with session {id}");
-                newest.insert(place, Visit { id, first_ms: at_ms, last_ms: at_ms, came_ms });
+                // What is older than the newest session is one by itself, and is not remembered.
+                if other.is_none_or(|visit| at_ms >= visit.first_ms) {
+                    newest.insert(place, Visit { id, first_ms: at_ms, last_ms: at_ms, came_ms });
+                }
             }
         }
     }
