@@ -142,20 +142,13 @@ impl Follow {
     }
 
     /// While the client takes nothing, what is read ahead for it is not kept.
-    async fn send_with(&self, reader: &mut Option<Reader>, delivery: Delivery) -> Result<(), Ended> {
+    async fn send_with(&self, reader: &mut OpenReader<'_>, delivery: Delivery) -> Result<(), Ended> {
         let sending = self.send(delivery);
         tokio::pin!(sending);
         match tokio::time::timeout(READER_PATIENCE, &mut sending).await {
             Ok(sent) => sent,
             Err(_) => {
-                if let Some(reader) = reader.take() {
-                    // Closing may block. It cannot fail but with the server.
-                    let close = move |_: &dyn FeedLog| {
-                        drop(reader);
-                        Ok(())
-                    };
-                    let _closed = self.hub.read_log(close).await;
-                }
+                reader.close();
                 sending.await
             }
         }
@@ -163,11 +156,11 @@ impl Follow {
 
     /// Reads the log from `position` to where the hub was when it began to buffer for us.
     async fn replay(&self, position: &mut Position, target: &[u64]) -> Result<(), Ended> {
-        let mut reader = None;
+        let mut reader = OpenReader { hub: &self.hub, reader: None };
         while !position.has_reached(target) {
-            match self.replay_step(reader.take(), position.clone()).await {
+            match self.replay_step(reader.reader.take(), position.clone()).await {
                 Ok((next_reader, step)) => {
-                    reader = Some(next_reader);
+                    reader.reader = Some(next_reader);
                     for update in step.updates {
                         if position.advance(update.partition, update.offset) {
                             let delivery = Delivery::Window(position.clone(), Arc::new(update));
@@ -212,6 +205,26 @@ impl Follow {
 }
 
 type Reader = Box<dyn FeedReader>;
+
+/// Closed in the end, however a replay ends.
+struct OpenReader<'a> {
+    hub: &'a Hub,
+    reader: Option<Reader>,
+}
+
+impl OpenReader<'_> {
+    fn close(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            self.hub.close(reader);
+        }
+    }
+}
+
+impl Drop for OpenReader<'_> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
 
 /// What a client wants of a [`Batch`]. The records have sketches, which are larger than all else, and go at once.
 struct Step {

@@ -1,4 +1,4 @@
-//! One thread tails `metrics.windows` for every live client of this process.
+//! One thread tails `metrics.windows` for every live client of this process; a few more read for those that catch up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,6 +8,7 @@ use std::time::Duration;
 use neonhub_schemas::metric::{Aggregation, MetricKey};
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
+use tokio::task::JoinSet;
 
 use super::position::Position;
 use super::update::{Update, read_update};
@@ -20,7 +21,7 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Of a partition, at one time.
 const MAX_RECORDS: usize = 2_000;
 /// Threads that read the log for all followers. Each keeps megabytes, of what it read, for its allocator.
-const READERS: usize = 4;
+const READERS: usize = 8;
 
 /// Knows the aggregation of a metric's series.
 pub type Aggregations = Arc<dyn Fn(&MetricKey) -> Option<Aggregation> + Send + Sync>;
@@ -103,7 +104,7 @@ impl Hub {
         (receiver, Position(next))
     }
 
-    /// Reads the log for a follower, as soon as a reader is free.
+    /// Reads the log for a follower, as soon as a reader is free; nothing is read for one who has gone by then.
     ///
     /// # Errors
     /// See [`FeedError`].
@@ -111,10 +112,20 @@ impl Hub {
         &self,
         read: impl FnOnce(&dyn FeedLog) -> Result<T, FeedError> + Send + 'static,
     ) -> Result<T, FeedError> {
-        let log = self.inner.log.clone();
-        let reader = self.readers.as_ref().ok_or_else(|| FeedError::Away("the server is stopping".to_owned()))?;
-        let read = reader.spawn_blocking(move || read(&*log));
-        read.await.map_err(|error| FeedError::Away(error.to_string()))?
+        let (log, stopping) = (self.inner.log.clone(), || FeedError::Away("the server is stopping".to_owned()));
+        // Unlike the handle of a task, it takes back what has not begun when it is dropped.
+        let mut reading = JoinSet::new();
+        reading.spawn_blocking_on(move || read(&*log), self.readers.as_ref().ok_or_else(stopping)?.handle());
+        let read = reading.join_next().await.ok_or_else(stopping)?;
+        read.map_err(|error| FeedError::Away(error.to_string()))?
+    }
+
+    /// Closes a reader where that may block.
+    pub fn close(&self, reader: Box<dyn FeedReader>) {
+        if let Some(readers) = &self.readers {
+            // Nobody waits for it.
+            drop(readers.spawn_blocking(move || drop(reader)));
+        }
     }
 
     /// Reads a record as the hub does, for a replay.

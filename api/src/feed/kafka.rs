@@ -89,7 +89,8 @@ impl FeedReader for KafkaReader {
         let mut records = Vec::new();
         let mut at_end = Vec::new();
         let mut wait = timeout;
-        while records.len() < max_records {
+        // Once all partitions have been read to their end, there is nothing to wait for.
+        while records.len() < max_records && at_end.len() < self.next.len() {
             match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {

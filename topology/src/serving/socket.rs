@@ -48,7 +48,9 @@ impl Socket {
     /// Waits for a few more bytes, and keeps them for whoever reads next. False: the client has closed.
     pub async fn hear(&mut self) -> bool {
         let mut few = [0; HTTP2_PREFACE.len()];
-        let heard = self.stream.inner_mut().read(&mut few).await.unwrap_or(0);
+        let read = self.stream.inner_mut().read(&mut few).await;
+        self.count_time_out(&read);
+        let heard = read.unwrap_or(0);
         self.put_back(Bytes::copy_from_slice(&few[..heard]), self.unread.clone());
         heard > 0
     }
@@ -108,12 +110,18 @@ impl Socket {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// The system times out (`TCP_USER_TIMEOUT`) when its own buffer holds all of an answer that the client does not take.
     fn counted<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if matches!(&outcome, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut) {
-            self.activity.server.counters.ended(Cause::SlowReader);
+        if let Poll::Ready(outcome) = &outcome {
+            self.count_time_out(outcome);
         }
         outcome
+    }
+
+    /// The system times out (`TCP_USER_TIMEOUT`) when its own buffer holds all of an answer that the client does not take.
+    fn count_time_out<T>(&self, outcome: &io::Result<T>) {
+        if outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            self.activity.server.counters.ended(Cause::SlowReader);
+        }
     }
 }
 
