@@ -142,13 +142,13 @@ impl Follow {
     }
 
     /// While the client takes nothing, what is read ahead for it is not kept.
-    async fn send_with(&self, reader: &mut OpenReader<'_>, delivery: Delivery) -> Result<(), Ended> {
+    async fn send_with(&self, open: &mut OpenReader<'_>, delivery: Delivery) -> Result<(), Ended> {
         let sending = self.send(delivery);
         tokio::pin!(sending);
         match tokio::time::timeout(READER_PATIENCE, &mut sending).await {
             Ok(sent) => sent,
             Err(_) => {
-                reader.close();
+                open.close();
                 sending.await
             }
         }
@@ -156,15 +156,15 @@ impl Follow {
 
     /// Reads the log from `position` to where the hub was when it began to buffer for us.
     async fn replay(&self, position: &mut Position, target: &[u64]) -> Result<(), Ended> {
-        let mut reader = OpenReader { hub: &self.hub, reader: None };
+        let mut open = OpenReader { hub: &self.hub, reader: None };
         while !position.has_reached(target) {
-            match self.replay_step(reader.reader.take(), position.clone()).await {
+            match self.replay_step(open.reader.take(), position.clone()).await {
                 Ok((next_reader, step)) => {
-                    reader.reader = Some(next_reader);
+                    open.reader = Some(next_reader);
                     for update in step.updates {
                         if position.advance(update.partition, update.offset) {
                             let delivery = Delivery::Window(position.clone(), Arc::new(update));
-                            self.send_with(&mut reader, delivery).await?;
+                            self.send_with(&mut open, delivery).await?;
                         }
                     }
                     position.pass_over(&step.next);
