@@ -175,7 +175,11 @@ pub struct Place<'a> {
 
 #[cfg(test)]
 mod tests {
+    use neonhub_schemas::record::TopicPartition;
+    use neonhub_schemas::topics::Topic;
+
     use super::*;
+    use crate::engine::{MemoryStates, StateStores as _};
 
     const MINUTE: i64 = 60_000;
 
@@ -208,6 +212,7 @@ mod tests {
         sessions.restore(b"acme|anon", "s-1", 10 * MINUTE, 0, None).unwrap();
         sessions.restore(b"acme|anon", "stray", -500 * MINUTE, 0, None).unwrap();
         assert_eq!(assign(&mut sessions, &place("m-1"), 40 * MINUTE, 0), "s-1");
+        assert_eq!(assign(&mut sessions, &place("m-0"), -25 * MINUTE, 0), "s-1", "its beginning is known");
         sessions.restore(b"acme|anon", "s-2", 100 * MINUTE, 0, None).unwrap();
         assert_eq!(assign(&mut sessions, &place("m-2"), 101 * MINUTE, 0), "s-2");
     }
@@ -232,6 +237,41 @@ mod tests {
         assign(&mut sessions, &other, 0, 110 * MINUTE);
         assert_eq!(assign(&mut sessions, &place("m-4"), 30 * MINUTE, 111 * MINUTE), first);
     }
+
+    #[test]
+    fn sessions_that_are_over_leave_the_local_state_too() {
+        let partition = TopicPartition { topic: Topic::RawBehavior, partition: 0 };
+        let local = LocalState::empty(MemoryStates::default().open("refine", partition).unwrap()).unwrap();
+        let mut sessions = Sessions::new(30 * MINUTE, 60 * MINUTE, true);
+        let others: [(&[u8], i64); 3] = [(b"acme|over", 19), (b"acme|just kept", 20), (b"acme|kept", 50)];
+        for (key, minute) in others {
+            assign(&mut sessions, &Place { key, ..place("m-1") }, 0, minute * MINUTE);
+        }
+        let swept = |sessions: &mut Sessions| {
+            let mut changes = Vec::new();
+            sessions.by_actor.changes(&mut changes);
+            local.write(std::mem::take(&mut changes)).unwrap();
+            sessions.by_actor.spill(0);
+            sessions.sweep(&local, &mut changes).unwrap();
+            changes.into_iter().map(|(key, value)| (key[1..].to_vec(), value)).collect::<Vec<_>>()
+        };
+        assert_eq!(swept(&mut sessions), []);
+        assign(&mut sessions, &place("m-2"), 0, 80 * MINUTE);
+        assert_eq!(swept(&mut sessions), [(xxh3_64(b"acme|over").to_bytes(), None)]);
+        assert_eq!(swept(&mut sessions), [], "it was looked over");
+    }
+
+    #[test]
+    fn a_session_weighs_what_its_id_does_and_is_as_old_as_its_last_receipt() {
+        let session = Session::begin("s".repeat(100), 5, 7);
+        assert_eq!((session.heap_size(), session.touched_at_ms()), (100, 7));
+        assert_eq!(Key::heap_size(&7_u64), 0);
+        let in_order: Vec<Vec<u8>> = [1, 256, 65_536, u64::MAX].map(|hash: u64| hash.to_bytes()).into();
+        assert!(in_order.is_sorted());
+        assert_eq!(u64::from_bytes(&in_order[1]), Some(256));
+        assert_eq!(u64::from_bytes(b"short"), None);
+    }
+
     #[test]
     fn a_session_that_is_over_is_not_gone_on_with_whether_it_was_looked_over_or_not() {
         let mut sessions = Sessions::new(30 * MINUTE, 60 * MINUTE, false);

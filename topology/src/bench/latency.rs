@@ -30,22 +30,31 @@ const EVENTS_A_TICK: u64 = 10;
 const TICK: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub async fn run(settings: &Settings, library: PathBuf, to: Destination, seconds: u64) -> anyhow::Result<Figure> {
+/// Events of the first `warm_up` seconds are sent and counted like all others, but take no part in the quantiles: a JVM that
+/// has just been started compiles for most of them.
+pub async fn run(
+    settings: &Settings,
+    library: PathBuf,
+    to: Destination,
+    warm_up: u64,
+    seconds: u64,
+) -> anyhow::Result<Figure> {
     let mut more = Vec::new();
     if !settings.is_embedded_log() {
         more.push(("NEONHUB_KAFKA_BROKERS", settings.backbone.kafka_brokers.clone()));
         more.push(("NEONHUB_TOPIC_PREFIX", format!("bench-{:x}.", clock::now_ms())));
     }
     let up = Arc::new(Up::start(&library, &more).await?);
-    let ticks = seconds * 1_000 / u64::try_from(TICK.as_millis())?;
-    let expected = ticks * EVENTS_A_TICK;
+    let ticks_a_second = 1_000 / u64::try_from(TICK.as_millis())?;
+    let ticks = (warm_up + seconds) * ticks_a_second;
+    let (unmeasured, expected) = (warm_up * ticks_a_second * EVENTS_A_TICK, ticks * EVENTS_A_TICK);
     let (seen_sender, seen) = watch::channel((Instant::now(), 0_u64));
     let watching = match to {
         Destination::Push => tokio::spawn(follow_feed(Arc::clone(&up), seen_sender, expected)),
         Destination::Clickhouse => tokio::spawn(follow_rows(Arc::clone(&up), seen_sender, expected)),
     };
     let began = Instant::now() + Duration::from_secs(1);
-    let recording = tokio::spawn(record(seen, began, expected));
+    let recording = tokio::spawn(record(seen, began, unmeasured, expected));
     send(&up, began, ticks).await?;
     let (histogram, visible) = recording.await??;
     watching.abort();
@@ -98,6 +107,7 @@ async fn send(up: &Arc<Up>, began: Instant, ticks: u64) -> anyhow::Result<()> {
 async fn record(
     mut seen: watch::Receiver<(Instant, u64)>,
     began: Instant,
+    unmeasured: u64,
     expected: u64,
 ) -> anyhow::Result<(Histogram<u64>, u64)> {
     let mut histogram = Histogram::new_with_bounds(1, 600_000_000, 3)?;
@@ -109,9 +119,11 @@ async fn record(
         }
         let (at, count) = *seen.borrow_and_update();
         while done < count.min(expected) {
-            let meant = began + TICK * u32::try_from(done / EVENTS_A_TICK)?;
-            let micros = u64::try_from(at.saturating_duration_since(meant).as_micros())?;
-            histogram.record(micros.max(1))?;
+            if done >= unmeasured {
+                let meant = began + TICK * u32::try_from(done / EVENTS_A_TICK)?;
+                let micros = u64::try_from(at.saturating_duration_since(meant).as_micros())?;
+                histogram.record(micros.max(1))?;
+            }
             done += 1;
         }
         if count > expected {

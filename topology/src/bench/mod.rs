@@ -73,6 +73,9 @@ pub enum Bench {
     Latency {
         #[arg(long, value_enum, default_value = "push")]
         to: latency::Destination,
+        /// Sent beforehand, and not measured.
+        #[arg(long, default_value_t = 20)]
+        warm_up: u64,
         #[arg(long, default_value_t = 20)]
         seconds: u64,
     },
@@ -216,7 +219,7 @@ pub async fn run(bench: Bench, settings: &Settings, library: PathBuf) -> anyhow:
         Bench::Refine { events } => refine::run(settings, events).await,
         Bench::Metrics { events, builtin } => metrics::run(settings, events, builtin).await,
         Bench::Landing { events } => landing::run(settings, library, events).await,
-        Bench::Latency { to, seconds } => latency::run(settings, library, to, seconds).await,
+        Bench::Latency { to, warm_up, seconds } => latency::run(settings, library, to, warm_up, seconds).await,
         Bench::Embedded { events } => embedded::run(library, events).await,
         Bench::Query { days, rounds } => query::run(settings, library, days, rounds).await,
         Bench::Restore { windows } => restore::run(settings, library, windows).await,
