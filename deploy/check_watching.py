@@ -13,6 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 METRIC = re.compile(r"\bneonhub_[a-z_]+\b")
 RECORDED = re.compile(r"\b[a-z]+:neonhub_[a-z_]+:\w+")
+# Two metrics in one expression.
+EITHER = re.compile(r"\bneonhub_\((\w+)\|(\w+)\)_([a-z_]+)")
 # What Prometheus adds to the name of a histogram.
 SUFFIX = re.compile(r"_(bucket|sum|count)$")
 
@@ -22,16 +24,12 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     rules = (ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
-    dashboards = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in folder("deploy/grafana/dashboards")}
+    dashboards = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "deploy/grafana/dashboards").glob("*.json")}
     found = [*unknown_metrics(rules, dashboards), *untold_alerts(rules), *unlike_dashboards(dashboards)]
     for finding in found:
         print(finding, file=sys.stderr)
     write_expressions(Path(sys.argv[1]), dashboards)
     return 1 if found else 0
-
-
-def folder(path: str) -> list[Path]:
-    return sorted((ROOT / path).glob("*.json"))
 
 
 def expressions(dashboard: dict) -> list[str]:
@@ -49,7 +47,7 @@ def unknown_metrics(rules: str, dashboards: dict) -> Iterator[str]:
         used = set(RECORDED.findall(text))
         for record in sorted(used - recorded):
             yield f"{name}: no rule records {record}"
-        plain = RECORDED.sub("", text).replace("neonhub_(ingest|api)_", "neonhub_ingest_")
+        plain = EITHER.sub(r"neonhub_\1_\3 neonhub_\2_\3", RECORDED.sub("", text))
         for metric in sorted(set(METRIC.findall(plain))):
             if SUFFIX.sub("", metric) not in known and metric not in known:
                 yield f"{name}: no role has the metric {metric}"

@@ -30,8 +30,8 @@ const EVENTS_A_TICK: u64 = 10;
 const TICK: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Events of the first `warm_up` seconds are sent and counted like all others, but take no part in the quantiles: a JVM that
-/// has just been started compiles for most of them.
+/// Events of the first `warm_up` seconds are sent and counted like all others, but take no part in the quantiles: a broker
+/// that has just been started needs both cores for itself.
 pub async fn run(
     settings: &Settings,
     library: PathBuf,
