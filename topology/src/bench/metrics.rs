@@ -36,6 +36,8 @@ pub struct Load {
 pub struct Outcome {
     pub used: Used,
     pub peak_rss_mb: Option<f64>,
+    /// Records between the two stages: what events were combined to.
+    pub partials: u64,
     pub right: bool,
 }
 
@@ -75,7 +77,9 @@ pub async fn measure(settings: &Settings, load: Load, workers: usize) -> anyhow:
         let used = meter.used()?;
         let peak_rss_mb = peak_rss_mb(std::process::id());
         let right = is_right(&scratch, load)?;
-        Ok((scratch, Outcome { used, peak_rss_mb, right }))
+        let mut partials = 0;
+        scratch.read(Topic::MetricsPartials, |_| partials += 1)?;
+        Ok((scratch, Outcome { used, peak_rss_mb, partials, right }))
     })
     .await?
 }

@@ -24,6 +24,10 @@ pub async fn workers(settings: &Settings, events: u64) -> anyhow::Result<Figure>
     let (_, two) = measure(settings, load, 2).await?;
     let mut figure = two.figure("workers 1 -> 2", events).against(per_second(events, one.used.cpu));
     figure.details.insert("one_worker_events_per_second", per_second(events, one.used.wall));
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    for (name, outcome) in [("events_per_partial", &two), ("one_worker_events_per_partial", &one)] {
+        figure.details.insert(name, events as f64 / outcome.partials.max(1) as f64);
+    }
     figure.right &= one.right;
     Ok(figure)
 }

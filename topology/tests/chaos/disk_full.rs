@@ -59,7 +59,10 @@ pub fn run() {
     let acknowledged = senders.finish().total();
     client.wait_for_events(acknowledged);
     stack.assert_audit_clean();
-    println!("acknowledged {acknowledged}, landed once each, audit clean; {turned_away} answers of 503");
+    println!(
+        "acknowledged {acknowledged}, landed once each, audit clean; {turned_away} answers of 503; ClickHouse could not write {} times",
+        stack.log_lines_with(&["the OLAP engine cannot write"]),
+    );
     assert!(turned_away > 0);
     drop(stack);
 }

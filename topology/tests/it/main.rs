@@ -52,3 +52,8 @@ on_both_backbones!(
 fn hostile_connections() {
     scenarios::hostile_connections::run();
 }
+
+#[test]
+fn failed_writes() {
+    scenarios::failed_writes::run();
+}

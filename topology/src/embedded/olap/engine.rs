@@ -13,6 +13,7 @@ use super::OlapError;
 use super::exception::Exception;
 use super::library::{Connection, Library};
 use super::parameters::quoted;
+use super::writes;
 
 /// What the library sets otherwise than a ClickHouse server does.
 const SERVER_DEFAULTS: [&str; 3] = ["--async_insert=0", "--implicit_select=0", "--allow_introspection_functions=0"];
@@ -46,9 +47,13 @@ impl Engine {
             .map(CString::new)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| not_booted("its path holds a zero byte"))?;
+        if !writes::watch() {
+            return Err(not_booted("its writes cannot be watched: the program was linked without exporting `write`"));
+        }
         let mut keeper = loaded.connect(&arguments).ok_or_else(|| {
             not_booted("the engine refused the data directory; its own message is above, if it gave one")
         })?;
+        tell_of_parts_put_aside(&mut keeper).map_err(|error| not_booted(&error))?;
         let about = keeper
             .query(b"SELECT version(), timezone()", "TabSeparatedRaw", &[])
             .map_err(|error| not_booted(&error))?;
@@ -93,6 +98,16 @@ impl Engine {
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(keeper);
     }
+}
+
+/// The engine puts a damaged part aside and starts without its rows, which nothing else would tell.
+fn tell_of_parts_put_aside(keeper: &mut Connection) -> Result<(), String> {
+    let sql = b"SELECT database, table, name, path FROM system.detached_parts WHERE reason = 'broken-on-start'";
+    let parts = keeper.query(sql, "TabSeparated", &[])?;
+    for part in String::from_utf8_lossy(parts.as_ref()).lines() {
+        tracing::error!(part, "the OLAP engine has put a damaged part aside: its rows are missing");
+    }
+    Ok(())
 }
 
 fn take_lock(data_dir: &Path, deadline: Duration) -> Result<File, OlapError> {

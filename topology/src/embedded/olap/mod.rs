@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `library` | the C interface; all unsafe code |
 //! | `engine` | data directory, lock, connections |
+//! | `writes` | what the library does not look at: whether a write failed |
 //! | `http`, `parameters`, `multipart`, `access` | requests |
 //! | `body`, `encoding`, `blocks` | bodies and their compression |
 //! | `lexer`, `statement`, `formats`, `exception` | what statements, formats and errors are (pure) |
@@ -34,6 +35,7 @@ mod session;
 mod settings_scope;
 mod statement;
 pub mod supervisor;
+mod writes;
 
 use std::future::Future;
 use std::path::PathBuf;

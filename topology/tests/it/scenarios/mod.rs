@@ -6,6 +6,7 @@ pub mod broker_down;
 pub mod clickhouse_away;
 pub mod clients;
 pub mod demo_data;
+pub mod failed_writes;
 pub mod graceful_shutdown;
 pub mod hostile_connections;
 pub mod kill_nine;
