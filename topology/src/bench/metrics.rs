@@ -115,12 +115,14 @@ pub fn definition(name: &str, text: &str) -> anyhow::Result<NewRecord> {
 fn work(scratch: &Scratch, load: Load, workers: usize) -> anyhow::Result<()> {
     // Windows of the longest cadence go out after five seconds.
     let quiet = Duration::from_secs(if load.builtin { 6 } else { 1 });
-    // By worker. A rebalance makes records come again, so that enough of them is not the end: it is when no more come.
+    // By worker. A rebalance makes records come again, or none for a while, so that it is not the end when enough have come or
+    // no more do: it is when all of them are committed.
     let taken: Vec<AtomicU64> = (0..workers).map(|_| AtomicU64::new(0)).collect();
     let all_taken = || taken.iter().map(|of_one| of_one.load(Ordering::Relaxed)).sum::<u64>() >= load.events;
+    let are_all_read = || scratch.unread(Topic::EventsCampaign, "metrics-partial").is_ok_and(|unread| unread == 0);
     let at_partial = AtomicUsize::new(workers);
     std::thread::scope(|scope| {
-        let (all_taken, at_partial) = (&all_taken, &at_partial);
+        let (all_taken, are_all_read, at_partial) = (&all_taken, &are_all_read, &at_partial);
         let mut threads = Vec::new();
         for (number, taken) in taken.iter().enumerate() {
             let slot = number.to_string();
@@ -142,7 +144,7 @@ fn work(scratch: &Scratch, load: Load, workers: usize) -> anyhow::Result<()> {
                 // Heartbeats of refine come beside the events.
                 let counted = scratch.run_stage(partial, "metrics-partial", &slot, |records, idle| {
                     taken.store(records, Ordering::Relaxed);
-                    all_taken() && idle > Duration::from_millis(300)
+                    all_taken() && idle > Duration::from_millis(300) && are_all_read()
                 });
                 at_partial.fetch_sub(1, Ordering::Relaxed);
                 counted

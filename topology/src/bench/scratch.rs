@@ -133,8 +133,31 @@ impl Scratch {
         Ok(())
     }
 
-    /// Runs one worker of a stage until `is_done` (asked after each step, with the records of all steps and for how long there
-    /// were none), and commits. As in production a worker that lost its place is made anew. Returns the records it took.
+    /// Records of a topic that a group has still to read, by what it has committed.
+    pub fn unread(&self, topic: Topic, group: &str) -> anyhow::Result<u64> {
+        let consumer: BaseConsumer = self.client().set("group.id", format!("{}{group}", self.prefix)).create()?;
+        let mut places = TopicPartitionList::new();
+        for partition in 0..topic.partitions(self.partitions) {
+            places.add_partition(&self.config.topic_name(topic), partition.cast_signed());
+        }
+        let committed = consumer.committed_offsets(places, LIMIT)?;
+        let mut reader = KafkaReader::new(&self.config)?;
+        let mut unread = 0;
+        for place in committed.elements() {
+            let partition = TopicPartition { topic, partition: place.partition().cast_unsigned() };
+            let (start, end) = reader.bounds(partition)?;
+            let from = match place.offset() {
+                Offset::Offset(offset) => start.max(offset.cast_unsigned()),
+                _ => start,
+            };
+            // Markers are at offsets, too.
+            reader.read(partition, from, end, &mut |_| unread += 1)?;
+        }
+        Ok(unread)
+    }
+
+    /// Runs one worker of a stage until `is_done` (asked after each step, with the records of all steps and for how long it
+    /// had nothing to do), and commits. As in production a worker that lost its place is made anew. Returns the records it took.
     pub fn run_stage<S: Stage>(
         &self,
         make: impl Fn() -> anyhow::Result<S>,
@@ -143,17 +166,21 @@ impl Scratch {
         is_done: impl Fn(u64, Duration) -> bool,
     ) -> anyhow::Result<u64> {
         let metrics = EngineMetrics::register(&Registry::new())?;
-        let (mut records, mut quiet_since) = (0, Instant::now());
+        let (mut records, mut quiet) = (0, Duration::ZERO);
         loop {
             let mut outcome = self.worker(make()?, group, slot, &metrics);
             while let Ok(worker) = &mut outcome {
+                let began = Instant::now();
                 match worker.step() {
                     Ok(progress) => {
                         records += progress.records as u64;
                         if progress.records > 0 {
-                            quiet_since = Instant::now();
+                            quiet = Duration::ZERO;
+                        } else if !progress.committed {
+                            // A commit may take long, with much to be read after it.
+                            quiet += began.elapsed();
                         }
-                        if is_done(records, quiet_since.elapsed()) {
+                        if is_done(records, quiet) {
                             outcome.and_then(Worker::finish)?;
                             return Ok(records);
                         }
