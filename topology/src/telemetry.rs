@@ -11,7 +11,10 @@ use crate::settings::LogSettings;
 pub fn init(settings: &LogSettings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.filter)
         .map_err(|error| anyhow::anyhow!("NEONHUB_LOG = `{}` is no log filter: {error}", settings.filter))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written is lost. Told of on the same standard error it would panic, and the log may be on the very
+    // disk that is full.
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     let set = if settings.json {
         subscriber.json().try_init()
     } else {

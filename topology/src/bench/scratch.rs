@@ -23,6 +23,9 @@ use crate::settings::Settings;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// A step that only waits for records is not longer.
+const IDLE_STEP: Duration = Duration::from_millis(100);
+
 pub struct Scratch {
     pub brokers: String,
     pub prefix: String,
@@ -176,9 +179,9 @@ impl Scratch {
                         records += progress.records as u64;
                         if progress.records > 0 {
                             quiet = Duration::ZERO;
-                        } else if !progress.committed {
-                            // A commit may take long, with much to be read after it.
-                            quiet += began.elapsed();
+                        } else {
+                            // A commit or a restore may take long, with much to be read after it.
+                            quiet += began.elapsed().min(IDLE_STEP);
                         }
                         if is_done(records, quiet) {
                             outcome.and_then(Worker::finish)?;

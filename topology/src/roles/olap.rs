@@ -29,7 +29,6 @@ pub fn library(settings: &Settings, values: &Values) -> PathBuf {
 /// The library or the data directory cannot be used.
 pub async fn run(settings: &Settings, library: PathBuf, is_supervised: bool) -> anyhow::Result<()> {
     let data_dir = settings.data_dir.join("olap");
-    std::fs::create_dir_all(&data_dir)?;
     let address = settings.clickhouse.front_addr;
     let listener = TcpListener::bind(address)
         .await

@@ -15,8 +15,14 @@ use super::library::{Connection, Library};
 use super::parameters::quoted;
 use super::writes;
 
-/// What the library sets otherwise than a ClickHouse server does.
-const SERVER_DEFAULTS: [&str; 3] = ["--async_insert=0", "--implicit_select=0", "--allow_introspection_functions=0"];
+/// What the library sets otherwise than a ClickHouse server does; and an INSERT into a nearly full disk is refused, so that a
+/// write seldom fails: see `writes`.
+const SETTINGS: [&str; 4] = [
+    "--async_insert=0",
+    "--implicit_select=0",
+    "--allow_introspection_functions=0",
+    "--min_free_disk_bytes_to_perform_insert=67108864",
+];
 const LOCK_FILE: &str = "neonhub-olap.lock";
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
@@ -43,7 +49,7 @@ impl Engine {
         let path = data_dir.to_str().ok_or_else(|| not_booted("its path is not UTF-8"))?;
         let arguments = ["neonhub-olap".to_owned(), format!("--path={path}")]
             .into_iter()
-            .chain(SERVER_DEFAULTS.map(str::to_owned))
+            .chain(SETTINGS.map(str::to_owned))
             .map(CString::new)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| not_booted("its path holds a zero byte"))?;
@@ -53,7 +59,9 @@ impl Engine {
         let mut keeper = loaded.connect(&arguments).ok_or_else(|| {
             not_booted("the engine refused the data directory; its own message is above, if it gave one")
         })?;
-        tell_of_parts_put_aside(&mut keeper).map_err(|error| not_booted(&error))?;
+        if let Err(error) = tell_of_parts_put_aside(&mut keeper) {
+            tracing::warn!(%error, "it is not known whether damaged parts were put aside");
+        }
         let about = keeper
             .query(b"SELECT version(), timezone()", "TabSeparatedRaw", &[])
             .map_err(|error| not_booted(&error))?;

@@ -28,7 +28,7 @@ pub fn watch() -> bool {
     std::ptr::eq(found, ours as *const c_void)
 }
 
-/// `write(2)`.
+/// `write(2)`; to a file, everything.
 ///
 /// # Safety
 /// As of the C library's.
@@ -37,16 +37,31 @@ pub fn watch() -> bool {
 unsafe extern "C" fn write(fd: c_int, bytes: *const c_void, length: size_t) -> ssize_t {
     // SAFETY: the caller answers for its buffer, as with the C library's.
     let written = unsafe { libc::syscall(libc::SYS_write, fd, bytes, length) } as ssize_t;
-    if usize::try_from(written) != Ok(length) && IS_WATCHED.load(Ordering::Acquire) && is_file(fd) {
-        let error = std::io::Error::last_os_error();
-        if written >= 0 {
-            end(fd, &format!("{written} of {length} bytes were written"), take_back(fd, written));
-        }
-        if error.kind() != std::io::ErrorKind::Interrupted {
-            end(fd, &error.to_string(), Ok(()));
-        }
+    let is_all = |written: ssize_t| usize::try_from(written) == Ok(length);
+    if is_all(written) || !IS_WATCHED.load(Ordering::Acquire) || !is_file(fd) {
+        return written;
     }
-    written
+    let mut total = 0;
+    let mut last = written;
+    loop {
+        if last <= 0 {
+            let error = match last {
+                0 => std::io::ErrorKind::WriteZero.into(),
+                _ => std::io::Error::last_os_error(),
+            };
+            if error.kind() != std::io::ErrorKind::Interrupted {
+                end(fd, &error, take_back(fd, total));
+            }
+        } else {
+            total += last;
+            if is_all(total) {
+                return total;
+            }
+        }
+        let done = total.cast_unsigned();
+        // SAFETY: what is left of the caller's buffer.
+        last = unsafe { libc::syscall(libc::SYS_write, fd, bytes.byte_add(done), length - done) } as ssize_t;
+    }
 }
 
 /// Sockets and pipes may fail, and so may the log.
@@ -73,9 +88,9 @@ fn take_back(fd: c_int, written: ssize_t) -> std::io::Result<()> {
 }
 
 #[expect(unsafe_code, reason = "ends the process without running what the engine has to run at its end")]
-fn end(fd: c_int, reason: &str, taken_back: std::io::Result<()>) -> ! {
+fn end(fd: c_int, error: &std::io::Error, taken_back: std::io::Result<()>) -> ! {
     let file = std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_else(|_| PathBuf::from(format!("fd {fd}")));
-    tracing::error!(file = %file.display(), reason, ?taken_back, "the OLAP engine cannot write: ending the process");
+    tracing::error!(file = %file.display(), %error, ?taken_back, "the OLAP engine cannot write: ending the process");
     // SAFETY: ends the process at once.
     unsafe { libc::_exit(EXIT_CODE) }
 }

@@ -16,6 +16,8 @@ const EXIT_CODE: i32 = 74;
 /// Without the signal, a write beyond the limit fails with EFBIG. 2,048 blocks are 1 or 2 MiB, by the shell.
 const WITH_SMALL_FILES: &str = "trap '' XFSZ; ulimit -f 2048; exec \"$@\"";
 
+const WITH_SMALL_FILES_AND_NO_LOG: &str = "trap '' XFSZ; ulimit -f 2048; exec \"$@\" 2>/dev/full";
+
 pub fn run() {
     let scratch = ScratchFolder::create("writes").unwrap();
     let port = ReservedPort::reserve().unwrap();
@@ -35,11 +37,17 @@ pub fn run() {
     assert_eq!(ended.code(), Some(EXIT_CODE), "{}", log(scratch.path()));
     assert!(log(scratch.path()).contains("the OLAP engine cannot write"), "{}", log(scratch.path()));
 
-    let _roomy = start(scratch.path(), &port, &[]);
+    let roomy = start(scratch.path(), &port, &[]);
     assert_eq!(client.sql("SELECT count() FROM facts").trim(), "100");
     assert_eq!(client.sql("SELECT count() FROM system.detached_parts").trim(), "0");
     client.sql(large);
     assert_eq!(client.sql("SELECT count() FROM facts").trim(), "10100");
+    drop(roomy);
+
+    // The log may be on the same disk: it ends as it should without a word.
+    let mut silent = start(scratch.path(), &port, &["sh", "-c", WITH_SMALL_FILES_AND_NO_LOG, "sh"]);
+    assert!(client.try_sql(large).is_err());
+    assert_eq!(silent.wait_until_ended(LIMIT).unwrap().code(), Some(EXIT_CODE));
 }
 
 fn start(folder: &Path, port: &ReservedPort, before: &[&str]) -> ServerProcess {
