@@ -1,7 +1,7 @@
 //! Both metric stages on Kafka.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use neonhub_processors::metrics::{MergeConfig, MetricsMerge, MetricsPartial, PartialConfig};
@@ -115,23 +115,19 @@ pub fn definition(name: &str, text: &str) -> anyhow::Result<NewRecord> {
 fn work(scratch: &Scratch, load: Load, workers: usize) -> anyhow::Result<()> {
     // Windows of the longest cadence go out after five seconds.
     let quiet = Duration::from_secs(if load.builtin { 6 } else { 1 });
-    // By worker. A rebalance makes records come again, or none for a while, so that it is not the end when enough have come or
-    // no more do: it is when all of them are committed.
-    let taken: Vec<AtomicU64> = (0..workers).map(|_| AtomicU64::new(0)).collect();
-    let all_taken = || taken.iter().map(|of_one| of_one.load(Ordering::Relaxed)).sum::<u64>() >= load.events;
-    let are_all_read = || scratch.unread(Topic::EventsCampaign, "metrics-partial").is_ok_and(|unread| unread == 0);
-    let at_partial = AtomicUsize::new(workers);
+    let (partials, merges) = (Crew::of(workers), Crew::of(workers));
+    // A rebalance makes records come again, so that enough of them is not the end: it is when no more come.
+    let are_combined = || partials.records() >= load.events && partials.quiet() > Duration::from_secs(1);
     std::thread::scope(|scope| {
-        let (all_taken, are_all_read, at_partial) = (&all_taken, &are_all_read, &at_partial);
+        let (partials, merges, are_combined) = (&partials, &merges, &are_combined);
         let mut threads = Vec::new();
-        for (number, taken) in taken.iter().enumerate() {
-            let slot = number.to_string();
-            let of_merge = slot.clone();
+        for number in 0..workers {
             threads.push(named("metrics.merge").spawn_scoped(scope, move || {
                 let config = MergeConfig { partitions: scratch.partitions, ..MergeConfig::default() };
                 let merge = || MetricsMerge::new(config.clone()).map_err(anyhow::Error::from);
-                scratch.run_stage(merge, "metrics-merge", &of_merge, |_, idle| {
-                    at_partial.load(Ordering::Relaxed) == 0 && idle > quiet
+                scratch.run_stage(merge, "metrics-merge", &number.to_string(), |records, quiet_for| {
+                    merges.note(number, records, quiet_for);
+                    are_combined() && merges.quiet() > quiet
                 })
             })?);
             threads.push(named("metrics.partial").spawn_scoped(scope, move || {
@@ -142,12 +138,10 @@ fn work(scratch: &Scratch, load: Load, workers: usize) -> anyhow::Result<()> {
                 };
                 let partial = || Ok(MetricsPartial::new(config));
                 // Heartbeats of refine come beside the events.
-                let counted = scratch.run_stage(partial, "metrics-partial", &slot, |records, idle| {
-                    taken.store(records, Ordering::Relaxed);
-                    all_taken() && idle > Duration::from_millis(300) && are_all_read()
-                });
-                at_partial.fetch_sub(1, Ordering::Relaxed);
-                counted
+                scratch.run_stage(partial, "metrics-partial", &number.to_string(), |records, quiet_for| {
+                    partials.note(number, records, quiet_for);
+                    are_combined()
+                })
             })?);
         }
         for thread in threads {
@@ -155,6 +149,32 @@ fn work(scratch: &Scratch, load: Load, workers: usize) -> anyhow::Result<()> {
         }
         Ok(())
     })
+}
+
+/// How far the workers of a stage are, by worker. They end together: one that went before would hand its partitions to the
+/// others, which had to begin with them.
+struct Crew(Vec<(AtomicU64, AtomicU64)>);
+
+impl Crew {
+    fn of(workers: usize) -> Self {
+        Self((0..workers).map(|_| Default::default()).collect())
+    }
+
+    fn note(&self, worker: usize, records: u64, quiet: Duration) {
+        let (taken, quiet_ms) = &self.0[worker];
+        taken.store(records, Ordering::Relaxed);
+        quiet_ms.store(u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn records(&self) -> u64 {
+        self.0.iter().map(|(taken, _)| taken.load(Ordering::Relaxed)).sum()
+    }
+
+    /// For how long all of them have had nothing to do.
+    fn quiet(&self) -> Duration {
+        let quiet_ms = self.0.iter().map(|(_, quiet_ms)| quiet_ms.load(Ordering::Relaxed));
+        Duration::from_millis(quiet_ms.min().unwrap_or_default())
+    }
 }
 
 /// A thread that profilers call by its stage.

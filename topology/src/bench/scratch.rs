@@ -136,29 +136,6 @@ impl Scratch {
         Ok(())
     }
 
-    /// Records of a topic that a group has still to read, by what it has committed.
-    pub fn unread(&self, topic: Topic, group: &str) -> anyhow::Result<u64> {
-        let consumer: BaseConsumer = self.client().set("group.id", format!("{}{group}", self.prefix)).create()?;
-        let mut places = TopicPartitionList::new();
-        for partition in 0..topic.partitions(self.partitions) {
-            places.add_partition(&self.config.topic_name(topic), partition.cast_signed());
-        }
-        let committed = consumer.committed_offsets(places, LIMIT)?;
-        let mut reader = KafkaReader::new(&self.config)?;
-        let mut unread = 0;
-        for place in committed.elements() {
-            let partition = TopicPartition { topic, partition: place.partition().cast_unsigned() };
-            let (start, end) = reader.bounds(partition)?;
-            let from = match place.offset() {
-                Offset::Offset(offset) => start.max(offset.cast_unsigned()),
-                _ => start,
-            };
-            // Markers are at offsets, too.
-            reader.read(partition, from, end, &mut |_| unread += 1)?;
-        }
-        Ok(unread)
-    }
-
     /// Runs one worker of a stage until `is_done` (asked after each step, with the records of all steps and for how long it
     /// had nothing to do), and commits. As in production a worker that lost its place is made anew. Returns the records it took.
     pub fn run_stage<S: Stage>(
