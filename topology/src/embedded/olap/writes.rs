@@ -6,6 +6,7 @@
 //! part that could not be written is still a temporary one, which the next start removes; what was acknowledged stays.
 
 use std::ffi::{c_int, c_void};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,31 +37,27 @@ pub fn watch() -> bool {
 #[expect(unsafe_code, reason = "stands in for the C library's function")]
 unsafe extern "C" fn write(fd: c_int, bytes: *const c_void, length: size_t) -> ssize_t {
     // SAFETY: the caller answers for its buffer, as with the C library's.
-    let written = unsafe { libc::syscall(libc::SYS_write, fd, bytes, length) } as ssize_t;
-    let is_all = |written: ssize_t| usize::try_from(written) == Ok(length);
-    if is_all(written) || !IS_WATCHED.load(Ordering::Acquire) || !is_file(fd) {
-        return written;
+    let write_from =
+        |done: usize| unsafe { libc::syscall(libc::SYS_write, fd, bytes.byte_add(done), length - done) } as ssize_t;
+    let first = write_from(0);
+    if usize::try_from(first) == Ok(length) || !IS_WATCHED.load(Ordering::Acquire) || !is_file(fd) {
+        return first;
     }
-    let mut total = 0;
-    let mut last = written;
+    let (mut done, mut last) = (0, first);
     loop {
-        if last <= 0 {
-            let error = match last {
-                0 => std::io::ErrorKind::WriteZero.into(),
-                _ => std::io::Error::last_os_error(),
-            };
-            if error.kind() != std::io::ErrorKind::Interrupted {
-                end(fd, &error, take_back(fd, total));
-            }
-        } else {
-            total += last;
-            if is_all(total) {
-                return total;
+        match usize::try_from(last) {
+            Ok(more) if more > 0 => done += more,
+            outcome => {
+                let error = outcome.map_or_else(|_| std::io::Error::last_os_error(), |_| ErrorKind::WriteZero.into());
+                if error.kind() != ErrorKind::Interrupted {
+                    end(fd, &error, take_back(fd, done));
+                }
             }
         }
-        let done = total.cast_unsigned();
-        // SAFETY: what is left of the caller's buffer.
-        last = unsafe { libc::syscall(libc::SYS_write, fd, bytes.byte_add(done), length - done) } as ssize_t;
+        if done == length {
+            return done.cast_signed();
+        }
+        last = write_from(done);
     }
 }
 
@@ -77,13 +74,10 @@ fn is_file(fd: c_int) -> bool {
 
 /// A record cut short would be read as damage: what was written of it at the end of a file goes again.
 #[expect(unsafe_code, reason = "calls the C library")]
-fn take_back(fd: c_int, written: ssize_t) -> std::io::Result<()> {
+fn take_back(fd: c_int, written: usize) -> std::io::Result<()> {
     let written = libc::off_t::try_from(written).map_err(std::io::Error::other)?;
-    // SAFETY: plain system calls.
-    let outcome = unsafe {
-        let end = libc::lseek(fd, 0, libc::SEEK_CUR);
-        if end < written { -1 } else { libc::ftruncate(fd, end - written) }
-    };
+    // SAFETY: plain system calls. A length below zero is refused.
+    let outcome = unsafe { libc::ftruncate(fd, libc::lseek(fd, 0, libc::SEEK_CUR) - written) };
     if outcome == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 

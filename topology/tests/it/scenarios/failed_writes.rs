@@ -15,8 +15,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 const EXIT_CODE: i32 = 74;
 /// Without the signal, a write beyond the limit fails with EFBIG. 2,048 blocks are 1 or 2 MiB, by the shell.
 const WITH_SMALL_FILES: &str = "trap '' XFSZ; ulimit -f 2048; exec \"$@\"";
-
-const WITH_SMALL_FILES_AND_NO_LOG: &str = "trap '' XFSZ; ulimit -f 2048; exec \"$@\" 2>/dev/full";
+/// No line of the log can be written either.
+const WITHOUT_A_LOG: &str = "exec \"$@\" 2>/dev/full";
 
 pub fn run() {
     let scratch = ScratchFolder::create("writes").unwrap();
@@ -45,7 +45,8 @@ pub fn run() {
     drop(roomy);
 
     // The log may be on the same disk: it ends as it should without a word.
-    let mut silent = start(scratch.path(), &port, &["sh", "-c", WITH_SMALL_FILES_AND_NO_LOG, "sh"]);
+    let mut silent =
+        start(scratch.path(), &port, &["sh", "-c", WITHOUT_A_LOG, "sh", "sh", "-c", WITH_SMALL_FILES, "sh"]);
     assert!(client.try_sql(large).is_err());
     assert_eq!(silent.wait_until_ended(LIMIT).unwrap().code(), Some(EXIT_CODE));
 }
