@@ -60,7 +60,8 @@ pub fn run() {
     client.wait_for_events(acknowledged);
     stack.assert_audit_clean();
     println!(
-        "acknowledged {acknowledged}, landed once each, audit clean; {turned_away} answers of 503; ClickHouse could not write {} times",
+        "acknowledged {acknowledged}, landed once each, audit clean; {turned_away} answers of 503; \
+         ClickHouse could not write {} times",
         stack.log_lines_with(&["the OLAP engine cannot write"]),
     );
     assert!(turned_away > 0);

@@ -61,6 +61,7 @@ pub fn wait_until(
         if started.elapsed() >= limit {
             return Err(format!("waited {limit:?} in vain: {what}"));
         }
+        // Conditions are about other processes, which wake nobody here.
         std::thread::sleep(PAUSE_BETWEEN_QUESTIONS);
     }
 }
