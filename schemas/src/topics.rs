@@ -60,6 +60,10 @@ const fn deleted(retention: Duration) -> Cleanup {
 
 /// For so long compacted topics keep everything, tombstones included.
 pub const COMPACTION_LAG: Duration = HOUR;
+/// The key of records without a value that say nothing: a worker on Kafka ends with them a transaction whose end the broker
+/// forgot. Readers pass over them.
+pub const TRANSACTION_END_KEY: &[u8] = b"neonhub.transaction-end";
+
 const COMPACTED: Cleanup = Cleanup::Compact { min_lag: COMPACTION_LAG };
 
 /// The table, in the order of [`Topic`]'s variants.

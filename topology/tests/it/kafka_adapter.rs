@@ -1,11 +1,12 @@
 //! The engine's ports on a real broker, without a stage.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use neonhub_processors::engine::kafka::{self, KafkaConfig, KafkaSource, Scope};
 use neonhub_processors::engine::{CommitUnit, EngineError, Part, Ports, Source as _, SourceEvent};
-use neonhub_schemas::record::{CommittedOffset, Headers, NewRecord, TopicPartition};
+use neonhub_schemas::record::{CommittedOffset, Headers, NewRecord, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
@@ -214,4 +215,124 @@ fn what_was_open_when_the_broker_died_is_never_read() {
     let mut values = Vec::new();
     ports.reader.read(output, start, end, &mut |record| values.push(record.value.unwrap())).unwrap();
     assert_eq!(values, ["committed"]);
+}
+
+/// Workers, each with a group of its own, and the partitions that each of their units goes to.
+const WORKERS: usize = 8;
+const OUTPUTS: u32 = 4;
+
+fn output(partition: u32) -> TopicPartition {
+    TopicPartition { topic: Topic::EventsCampaign, partition }
+}
+
+/// The unit after which the input is committed up to `number`.
+fn numbered(worker: usize, number: u64) -> CommitUnit {
+    let record = |partition| NewRecord {
+        topic: Topic::EventsCampaign,
+        partition: Some(partition),
+        key: worker.to_be_bytes().to_vec().into(),
+        value: Some(number.to_be_bytes().to_vec().into()),
+        headers: Headers::new(),
+        timestamp_ms: 0,
+    };
+    CommitUnit {
+        records: (0..OUTPUTS).map(record).collect(),
+        offsets: vec![(INPUT, CommittedOffset { offset: number, metadata: String::new() })],
+    }
+}
+
+/// Begins as a worker does whose log is away at first, and waits for its partition.
+fn begin(config: &KafkaConfig, group: &str) -> Ports {
+    let scope = Scope { group, inputs: &[Topic::RawCampaign], outputs: &[Topic::EventsCampaign] };
+    let (mut ports, mut owned, mut last) = (None, BTreeSet::new(), None);
+    wait_until("a worker begins", LIMIT, || {
+        let begun = kafka::transactional(config, scope, "0").and_then(|mut begun| {
+            wait_until("the partition is assigned", LIMIT, || {
+                assigned(&mut begun, &mut owned).map_err(|error| error.to_string())?;
+                Ok(!owned.is_empty())
+            })
+            .map_err(EngineError::Unavailable)?;
+            Ok(begun)
+        });
+        match begun {
+            Ok(begun) => ports = Some(begun),
+            Err(error) => last = Some(error),
+        }
+        Ok(ports.is_some())
+    })
+    .unwrap_or_else(|error| panic!("{error}: {last:?}"));
+    ports.unwrap()
+}
+
+/// Commits until it is told to stop or a commit fails; the last number that was acknowledged.
+fn commit_on(worker: usize, mut ports: Ports, first: u64, acknowledged: &AtomicUsize, stop: &AtomicBool) -> u64 {
+    let mut number = first;
+    while !stop.load(Ordering::Relaxed) && ports.committer.commit(numbered(worker, number)).is_ok() {
+        acknowledged.fetch_add(1, Ordering::Relaxed);
+        number += 1;
+    }
+    number - 1
+}
+
+/// The numbers that are to be read in a partition, by worker.
+fn numbers(ports: &mut Ports, place: TopicPartition) -> Vec<Vec<u64>> {
+    let (start, end) = ports.reader.bounds(place).unwrap();
+    let mut numbers = vec![Vec::new(); WORKERS];
+    let mut take = |record: Record| {
+        let worker = usize::from_be_bytes(record.key.as_ref().try_into().unwrap());
+        numbers[worker].push(u64::from_be_bytes(record.value.unwrap().as_ref().try_into().unwrap()));
+    };
+    ports.reader.read(place, start, end, &mut take).unwrap();
+    numbers
+}
+
+/// A broker that dies while it writes the markers of a transaction may forget the rest of them when it is back: what was
+/// decided must hold all the same, in every partition and for the offsets. (Not every kill hits such a moment.)
+#[test]
+fn what_was_decided_when_the_broker_died_holds_everywhere() {
+    const KILLS: usize = 3;
+    let mut broker = Kafka::start().unwrap_or_else(|error| panic!("{error}"));
+    let mut config = KafkaConfig::new(broker.bootstrap_servers(), "decided.");
+    config.timeout = Duration::from_secs(5);
+    create_topic_on(&broker.bootstrap_servers(), &config.topic_name(Topic::RawCampaign), 1);
+    create_topic_on(&broker.bootstrap_servers(), &config.topic_name(Topic::EventsCampaign), OUTPUTS.cast_signed());
+    let groups: Vec<String> = (0..WORKERS).map(|worker| format!("group-{worker}")).collect();
+    let mut last = [0; WORKERS];
+    for kills in 0..=KILLS {
+        let mut workers: Vec<Ports> = groups.iter().map(|group| begin(&config, group)).collect();
+        let committed: Vec<u64> = workers
+            .iter_mut()
+            .map(|ports| ports.source.committed(&[INPUT]).unwrap()[0].as_ref().map_or(0, |committed| committed.offset))
+            .collect();
+        let expected: Vec<Vec<u64>> = committed.iter().map(|committed| (1..=*committed).collect()).collect();
+        for partition in 0..OUTPUTS {
+            let found = numbers(&mut workers[0], output(partition));
+            assert_eq!(found, expected, "{} after {kills} kills; acknowledged: {last:?}", output(partition));
+        }
+        for (committed, last) in committed.iter().zip(&mut last) {
+            assert!((*last..=*last + 1).contains(committed), "{committed} committed, {last} acknowledged");
+            *last = *committed;
+        }
+        if kills == KILLS {
+            break;
+        }
+        let (acknowledged, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        std::thread::scope(|threads| {
+            let first = last.map(|last| last + 1);
+            let running: Vec<_> = (workers.into_iter().zip(first).enumerate())
+                .map(|(worker, (ports, first))| {
+                    let (acknowledged, stop) = (&acknowledged, &stop);
+                    threads.spawn(move || commit_on(worker, ports, first, acknowledged, stop))
+                })
+                .collect();
+            let enough = 20 * WORKERS;
+            wait_until("units are committed", LIMIT, || Ok(acknowledged.load(Ordering::Relaxed) >= enough)).unwrap();
+            broker.kill();
+            stop.store(true, Ordering::Relaxed);
+            broker.restart().unwrap();
+            for (worker, last) in running.into_iter().zip(&mut last) {
+                *last = worker.join().unwrap();
+            }
+        });
+    }
 }

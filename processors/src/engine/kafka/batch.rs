@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use neonhub_schemas::codec::header;
 use neonhub_schemas::record::{Headers, Record, TopicPartition};
+use neonhub_schemas::topics::TRANSACTION_END_KEY;
 use rdkafka::Timestamp;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
@@ -48,6 +49,9 @@ impl Batch {
     }
 
     pub(super) fn push(&mut self, place: TopicPartition, message: &BorrowedMessage<'_>, part: Part) {
+        if message.payload().is_none() && message.key() == Some(TRANSACTION_END_KEY) {
+            return;
+        }
         let key = self.copy(message.key().unwrap_or_default());
         let value = message.payload().map(|payload| self.copy(payload));
         let first_header = self.headers.len();

@@ -58,7 +58,7 @@ pub struct KafkaTransactions {
 }
 
 impl KafkaTransactions {
-    /// Fences whoever had the slot before, and gives up the transaction it may have left open.
+    /// Fences whoever had the slot before, and ends the transaction it may have left open.
     ///
     /// # Errors
     /// The brokers refuse the settings or are away.
@@ -71,9 +71,10 @@ impl KafkaTransactions {
     ) -> Result<Self, EngineError> {
         let group = scope.group;
         let timeout_ms = config.timeout.as_millis();
+        let transactional_id = format!("{}{group}-{slot}", config.prefix);
         let producer: BaseProducer<Deliveries> = config
             .client()
-            .set("transactional.id", format!("{}{group}-{slot}", config.prefix))
+            .set("transactional.id", &transactional_id)
             .set("transaction.timeout.ms", timeout_ms.to_string())
             .set("message.timeout.ms", (timeout_ms * 4 / 5).to_string())
             .set("compression.type", "lz4")
@@ -87,7 +88,7 @@ impl KafkaTransactions {
         producer.init_transactions(config.timeout).map_err(|error| classify(&error))?;
         let topic_names = Topic::ALL.iter().map(|topic| config.topic_name(*topic)).collect();
         let transactions = Self { config: config.clone(), producer, consumer, topic_names };
-        transactions.abort_hanging(reader, scope)?;
+        transactions.end_hanging(reader, scope, &transactional_id)?;
         Ok(transactions)
     }
 

@@ -1,28 +1,25 @@
-//! Transactions that the coordinator forgot. A broker of Kafka 4 that comes back while partitions have no leader takes
-//! them for deleted and ends a transaction without writing its markers there ("these partitions are likely deleted already
-//! and hence can be skipped", `TransactionMarkerChannelManager`; seen on 4.3.1 after a kill of the only replica). Readers
-//! then stop at that transaction for good; worse, the next commit of the same producer id would commit what had been
-//! aborted, and its records would count twice. So a worker begins with an aborted transaction of its own on every output
-//! partition that is not stable and on its group's offsets: its marker ends there whatever an earlier epoch left open.
+//! Transactions that the coordinator forgot. A broker of Kafka 4.1 and later that comes back while partitions have no leader
+//! takes them for deleted and ends a transaction without writing its markers there
+//! ([KAFKA-20734](https://issues.apache.org/jira/browse/KAFKA-20734), seen on 4.3.1 after a kill of the only replica).
+//! Readers then stop at that transaction for good; worse, the end of the next transaction of the same producer id would be
+//! the end of this one, too, be it the same or not. So a worker that begins ends what is left open itself, as the coordinator
+//! had decided it: with a transaction of its own in every such partition, and with the group's offsets if they are a part of it.
 //!
 //! Read by [KIP-890](https://cwiki.apache.org/confluence/display/KAFKA/KIP-890%3A+Transactions+Server-Side+Defense).
 
 use std::time::{Duration, Instant};
 
-use neonhub_schemas::record::TopicPartition;
-use neonhub_schemas::topics::Topic;
+use neonhub_schemas::topics::{TRANSACTION_END_KEY, Topic};
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseRecord, Producer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::committer::KafkaTransactions;
+use super::decisions::Decision;
 use super::errors::{Quiet, classify};
 use super::reader::KafkaReader;
 use crate::engine::ports::EngineError;
-
-/// The key of records that are never committed.
-const KEY: &[u8] = b"aborted";
 
 /// What a worker's transactions touch.
 #[derive(Clone, Copy, Debug)]
@@ -32,56 +29,103 @@ pub struct Scope<'a> {
     pub outputs: &'a [Topic],
 }
 
+/// A transaction that ends others.
+#[derive(Debug, Default)]
+struct End {
+    partitions: Vec<(String, i32)>,
+    offsets: bool,
+}
+
 impl KafkaTransactions {
-    /// Aborts what earlier epochs of this producer left open. Needs a producer that is initialised and in no transaction.
-    pub(super) fn abort_hanging(&self, reader: &KafkaReader, scope: Scope<'_>) -> Result<(), EngineError> {
-        let config = self.config();
-        let producer = self.producer();
-        let unstable = reader.unstable(scope.outputs)?;
-        let deadline = Instant::now() + config.timeout;
-        producer.begin_transaction().map_err(|error| classify(&error))?;
-        for place in &unstable {
-            let topic = config.topic_name(place.topic);
-            let record = BaseRecord::<[u8], [u8]>::to(&topic).partition(place.partition.cast_signed()).key(KEY);
-            producer.send(record).map_err(|(error, _)| classify(&error))?;
+    /// Ends what earlier epochs of this producer left open. Needs a producer that is initialised and in no transaction.
+    pub(super) fn end_hanging(
+        &self,
+        reader: &KafkaReader,
+        scope: Scope<'_>,
+        transactional_id: &str,
+    ) -> Result<(), EngineError> {
+        let partitions = reader.hanging(scope.outputs)?;
+        let offsets = self.has_hanging_offsets(scope)?;
+        if partitions.is_empty() && !offsets {
+            return Ok(());
         }
-        self.await_deliveries(deadline)?;
-        self.touch_offsets(scope)?;
-        producer.abort_transaction(config.timeout).map_err(|error| classify(&error))?;
-        if !unstable.is_empty() {
-            tracing::info!(group = scope.group, partitions = ?unstable, "aborted what may have been left open");
+        let decisions = reader.decisions(transactional_id)?;
+        // The committed first: while it is open, nothing may end it in another way.
+        for decision in [Decision::Commit, Decision::Abort] {
+            let is_so = |decided: Option<Decision>| decided.unwrap_or(Decision::Abort) == decision;
+            let partitions = partitions.iter().filter(|(topic, partition)| is_so(decisions.of(topic, *partition)));
+            let end =
+                End { partitions: partitions.cloned().collect(), offsets: offsets && is_so(decisions.of_offsets()) };
+            self.end(&end, decision, scope)?;
         }
         Ok(())
     }
 
-    /// Makes the group's offsets a part of the transaction. The coordinator may refuse the offset itself, as this is no
-    /// member of the group: by then they are.
+    fn end(&self, end: &End, decision: Decision, scope: Scope<'_>) -> Result<(), EngineError> {
+        if end.partitions.is_empty() && !end.offsets {
+            return Ok(());
+        }
+        let (config, producer) = (self.config(), self.producer());
+        let deadline = Instant::now() + config.timeout;
+        producer.begin_transaction().map_err(|error| classify(&error))?;
+        for (topic, partition) in &end.partitions {
+            let record = BaseRecord::<[u8], [u8]>::to(topic).partition(*partition).key(TRANSACTION_END_KEY);
+            producer.send(record).map_err(|(error, _)| classify(&error))?;
+        }
+        self.await_deliveries(deadline)?;
+        if end.offsets {
+            self.touch_offsets(scope)?;
+        }
+        match decision {
+            Decision::Commit => producer.commit_transaction(config.timeout),
+            Decision::Abort => producer.abort_transaction(config.timeout),
+        }
+        .map_err(|error| classify(&error))?;
+        tracing::info!(group = scope.group, ?decision, ?end, "ended what may have been left open");
+        Ok(())
+    }
+
+    /// Makes the group's offsets a part of the transaction, with one that nobody asks for: of an output. (In a transaction the
+    /// group takes it from a stranger, too.)
     fn touch_offsets(&self, scope: Scope<'_>) -> Result<(), EngineError> {
         let config = self.config();
-        let Some(input) = scope.inputs.first() else { return Ok(()) };
-        let stranger: BaseConsumer = config
-            .consumer("read_committed")
-            .set("group.id", format!("{}{}", config.prefix, scope.group))
-            .create()
-            .map_err(|error| classify(&error))?;
-        let Some(group) = stranger.group_metadata() else { return Ok(()) };
+        let Some(output) = scope.outputs.first() else { return Ok(()) };
+        let Some(group) = self.stranger(scope)?.group_metadata() else { return Ok(()) };
         let mut offsets = TopicPartitionList::new();
         offsets
-            .add_partition_offset(&config.topic_name(*input), 0, Offset::Offset(0))
+            .add_partition_offset(&config.topic_name(*output), 0, Offset::Offset(0))
             .map_err(|error| classify(&error))?;
-        if let Err(error) = self.producer().send_offsets_to_transaction(&offsets, &group, config.timeout) {
-            tracing::debug!(%error, "the group refuses a stranger's offset, as it may");
+        let sent = self.producer().send_offsets_to_transaction(&offsets, &group, config.timeout);
+        sent.map_err(|error| classify(&error))
+    }
+
+    /// Whether the group has offsets that are neither committed nor aborted, for longer than a transaction takes.
+    fn has_hanging_offsets(&self, scope: Scope<'_>) -> Result<bool, EngineError> {
+        let stranger = self.stranger(scope)?;
+        let mut list = TopicPartitionList::new();
+        for topic in scope.inputs {
+            let name = self.config().topic_name(*topic);
+            let metadata = stranger.fetch_metadata(Some(&name), TIMEOUT).map_err(|error| classify(&error))?;
+            for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+                list.add_partition(&name, partition.id());
+            }
         }
-        match self.producer().client().fatal_error() {
-            Some((code, _)) => Err(classify(&rdkafka::error::KafkaError::Global(code))),
-            None => Ok(()),
-        }
+        // It is asked for again and again while there are such offsets, until the time is over.
+        let committed = stranger.committed_offsets(list, PATIENCE);
+        Ok(!committed.is_ok_and(|committed| committed.elements().iter().all(|element| element.error().is_ok())))
+    }
+
+    /// A client that knows the group and is no member.
+    fn stranger(&self, scope: Scope<'_>) -> Result<BaseConsumer<Quiet>, EngineError> {
+        let group = format!("{}{}", self.config().prefix, scope.group);
+        let mut config = self.config().consumer("read_committed");
+        config.set("group.id", group).create_with_context(Quiet).map_err(|error| classify(&error))
     }
 }
 
 impl KafkaReader {
-    /// Partitions of these topics with records that are neither committed nor aborted yet.
-    fn unstable(&self, topics: &[Topic]) -> Result<Vec<TopicPartition>, EngineError> {
+    /// Partitions of these topics with records that are neither committed nor aborted, and at which nothing moves.
+    fn hanging(&self, topics: &[Topic]) -> Result<Vec<(String, i32)>, EngineError> {
         let mut list = TopicPartitionList::new();
         for topic in topics {
             let name = self.config().topic_name(*topic);
@@ -91,6 +135,19 @@ impl KafkaReader {
                 list.add_partition_offset(&name, partition.id(), Offset::End).map_err(|error| classify(&error))?;
             }
         }
+        let deadline = Instant::now() + PATIENCE;
+        let mut open = self.open(&list)?;
+        while !open.is_empty() && Instant::now() < deadline {
+            // Paces the question; there is nothing to be woken by.
+            self.committed().poll(Duration::from_millis(50));
+            let still = self.open(&list)?;
+            open.retain(|one| still.contains(one));
+        }
+        Ok(open.into_iter().map(|(topic, partition, _)| (topic, partition)).collect())
+    }
+
+    /// Those of the partitions whose last stable offset is before their end, with it.
+    fn open(&self, list: &TopicPartitionList) -> Result<Vec<(String, i32, Offset)>, EngineError> {
         if list.count() == 0 {
             return Ok(Vec::new());
         }
@@ -98,16 +155,20 @@ impl KafkaReader {
             consumer.offsets_for_times(list.clone(), TIMEOUT).map_err(|error| classify(&error))
         };
         let (stable, high) = (ends(self.committed())?, ends(self.uncommitted())?);
-        let mut unstable = Vec::new();
+        let mut open = Vec::new();
         for (stable, high) in stable.elements().iter().zip(high.elements()) {
             high.error().map_err(|error| classify(&error))?;
             stable.error().map_err(|error| classify(&error))?;
             if stable.offset() != high.offset() {
-                unstable.extend(self.config().place(high.topic(), high.partition()));
+                open.push((high.topic().to_owned(), high.partition(), stable.offset()));
             }
         }
-        Ok(unstable)
+        Ok(open)
     }
 }
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a transaction of another worker may take before it is taken for one that was forgotten. To be wrong is slow, and
+/// does no harm.
+const PATIENCE: Duration = Duration::from_secs(1);

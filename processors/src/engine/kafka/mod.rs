@@ -3,6 +3,7 @@
 mod batch;
 mod committer;
 mod config;
+mod decisions;
 mod errors;
 mod hanging;
 mod reader;
