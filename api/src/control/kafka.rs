@@ -1,5 +1,6 @@
 //! `control` on Kafka: an idempotent producer with acks=all, and a short-lived reader for reconciliation.
 
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -31,8 +32,11 @@ pub struct KafkaConfig {
 impl KafkaConfig {
     pub(crate) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        // A broker that was away is tried each second, not each ten.
-        config.set("bootstrap.servers", &self.brokers).set("reconnect.backoff.max.ms", "1000");
+        // A broker that was away is tried each second, not each ten; one that does not answer is given up after three, not thirty.
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("socket.connection.setup.timeout.ms", "3000");
         for (name, value) in &self.extra {
             config.set(name, value);
         }
@@ -55,6 +59,15 @@ impl KafkaConfig {
             .create()
     }
 
+    fn producer(&self) -> Result<FutureProducer, KafkaError> {
+        self.client()
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", "0")
+            .set("message.timeout.ms", self.timeout.as_millis().to_string())
+            .create()
+    }
+
     pub(crate) fn topic(&self, topic: Topic) -> String {
         format!("{}{}", self.topic_prefix, topic.name())
     }
@@ -62,7 +75,7 @@ impl KafkaConfig {
 
 pub struct KafkaControl {
     config: KafkaConfig,
-    producer: FutureProducer,
+    producer: RwLock<FutureProducer>,
 }
 
 fn away(error: impl std::fmt::Display) -> ControlError {
@@ -73,15 +86,16 @@ impl KafkaControl {
     /// # Errors
     /// The settings are refused; a broker that is away is found out later.
     pub fn new(config: KafkaConfig) -> Result<Self, ControlError> {
-        let producer = config
-            .client()
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("linger.ms", "0")
-            .set("message.timeout.ms", config.timeout.as_millis().to_string())
-            .create()
-            .map_err(away)?;
+        let producer = RwLock::new(config.producer().map_err(away)?);
         Ok(Self { config, producer })
+    }
+
+    /// A client that could not deliver may have lost all brokers for good (librdkafka#5301): the next record has a new one.
+    fn replace_producer(&self) {
+        match self.config.producer() {
+            Ok(producer) => *self.producer.write().unwrap_or_else(PoisonError::into_inner) = producer,
+            Err(error) => tracing::warn!(%error, "no new Kafka producer"),
+        }
     }
 }
 
@@ -101,7 +115,11 @@ impl ControlLog for KafkaControl {
         if let Some(value) = &record.value {
             message = message.payload(value.as_ref());
         }
-        self.producer.send(message, self.config.timeout).await.map(drop).map_err(|(error, _)| away(error))
+        let producer = self.producer.read().unwrap_or_else(PoisonError::into_inner).clone();
+        producer.send(message, self.config.timeout).await.map(drop).map_err(|(error, _)| {
+            self.replace_producer();
+            away(error)
+        })
     }
 
     async fn read_all(&self) -> Result<Vec<Bytes>, ControlError> {

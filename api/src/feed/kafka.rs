@@ -1,5 +1,6 @@
 //! The feed on Kafka: consumers that are assigned by hand, read committed, and belong to no group.
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,8 +19,9 @@ use crate::control::kafka::KafkaConfig;
 pub struct KafkaFeed {
     config: KafkaConfig,
     partitions: u32,
-    /// Asked for watermarks only.
-    watermarks: BaseConsumer,
+    /// Asked for watermarks only. One that gets no answer may have lost all brokers for good (librdkafka#5301), and makes place
+    /// for another.
+    watermarks: RwLock<Arc<BaseConsumer>>,
 }
 
 fn away(error: impl std::fmt::Display) -> FeedError {
@@ -36,7 +38,7 @@ impl KafkaFeed {
     /// # Errors
     /// The settings are refused.
     pub fn new(config: KafkaConfig, partitions: u32) -> Result<Self, FeedError> {
-        let watermarks = config.reader().map_err(away)?;
+        let watermarks = RwLock::new(Arc::new(config.reader().map_err(away)?));
         Ok(Self { config, partitions, watermarks })
     }
 
@@ -48,12 +50,18 @@ impl KafkaFeed {
 impl FeedLog for KafkaFeed {
     fn bounds(&self) -> Result<Vec<Bounds>, FeedError> {
         let topic = self.topic();
+        let consumer = Arc::clone(&self.watermarks.read().unwrap_or_else(PoisonError::into_inner));
         let bound = |partition: u32| {
             let partition = i32::try_from(partition).map_err(away)?;
-            let (low, high) = self.watermarks.fetch_watermarks(&topic, partition, self.config.timeout).map_err(away)?;
+            let (low, high) = consumer.fetch_watermarks(&topic, partition, self.config.timeout).map_err(away)?;
             Ok(Bounds { start: offset(low), end: offset(high) })
         };
-        (0..self.partitions).map(bound).collect()
+        let bounds = (0..self.partitions).map(bound).collect();
+        if matches!(bounds, Err(FeedError::Away(_))) {
+            let another = Arc::new(self.config.reader().map_err(away)?);
+            *self.watermarks.write().unwrap_or_else(PoisonError::into_inner) = another;
+        }
+        bounds
     }
 
     fn reader(&self, from: &[u64]) -> Result<Box<dyn FeedReader>, FeedError> {
@@ -72,7 +80,8 @@ impl FeedLog for KafkaFeed {
             assignment.add_partition_offset(&topic, partition, from).map_err(away)?;
         }
         consumer.assign(&assignment).map_err(away)?;
-        Ok(Box::new(KafkaReader { consumer, next: from.to_vec(), topic, timeout: self.config.timeout }))
+        let (timeout, heard_at) = (self.config.timeout, Instant::now());
+        Ok(Box::new(KafkaReader { consumer, next: from.to_vec(), topic, timeout, heard_at }))
     }
 }
 
@@ -81,10 +90,16 @@ struct KafkaReader {
     next: Vec<u64>,
     topic: String,
     timeout: Duration,
+    /// When a broker was last heard of.
+    heard_at: Instant,
 }
+
+/// How long a reader may hear nothing before it asks whether there is a broker.
+const SILENCE: Duration = Duration::from_secs(5);
 
 impl FeedReader for KafkaReader {
     fn poll(&mut self, timeout: Duration, max_records: usize) -> Result<Batch, FeedError> {
+        self.break_silence()?;
         let deadline = Instant::now() + timeout;
         let mut records = Vec::new();
         let mut at_end = Vec::new();
@@ -118,11 +133,23 @@ impl FeedReader for KafkaReader {
                 break;
             }
         }
+        if !records.is_empty() || !at_end.is_empty() {
+            self.heard_at = Instant::now();
+        }
         Ok(Batch { records, next: self.next.clone(), at_end })
     }
 }
 
 impl KafkaReader {
+    /// A client that lost all brokers says nothing, and may not find them again (librdkafka#5301).
+    fn break_silence(&mut self) -> Result<(), FeedError> {
+        if self.heard_at.elapsed() >= SILENCE {
+            self.consumer.fetch_watermarks(&self.topic, 0, self.timeout).map_err(away)?;
+            self.heard_at = Instant::now();
+        }
+        Ok(())
+    }
+
     fn out_of_range(&self) -> FeedError {
         for (partition, next) in (0_u32..).zip(&self.next) {
             let Ok(number) = i32::try_from(partition) else { continue };
@@ -207,5 +234,64 @@ mod tests {
             assert!(at_end.contains(&0));
         };
         tokio::task::spawn_blocking(read).await.unwrap();
+    }
+
+    /// Its clients may be beyond repair: whoever asks again has others.
+    #[tokio::test]
+    async fn a_log_that_was_away_is_found_again_with_new_clients() {
+        let cluster = MockCluster::new(1).unwrap();
+        let config = KafkaConfig {
+            brokers: cluster.bootstrap_servers(),
+            topic_prefix: "t.".to_owned(),
+            timeout: Duration::from_millis(500),
+            extra: Vec::new(),
+        };
+        for topic in [Topic::Control, Topic::MetricsWindows] {
+            cluster.create_topic(&config.topic(topic), 1, 1).unwrap();
+        }
+        let log = KafkaControl::new(config.clone()).unwrap();
+        let feed = Arc::new(KafkaFeed::new(config, 1).unwrap());
+        let first = Arc::clone(&feed.watermarks.read().unwrap());
+        cluster.broker_down(1).unwrap();
+        assert!(log.append(record(Topic::Control, "a")).await.is_err());
+        let asked = Arc::clone(&feed);
+        let bounds = move || asked.bounds();
+        assert!(matches!(tokio::task::spawn_blocking(bounds.clone()).await.unwrap(), Err(FeedError::Away(_))));
+        assert!(!Arc::ptr_eq(&first, &feed.watermarks.read().unwrap()));
+        cluster.broker_up(1).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while log.append(record(Topic::Control, "b")).await.is_err() {
+            assert!(Instant::now() < deadline, "nothing can be appended");
+        }
+        while tokio::task::spawn_blocking(bounds.clone()).await.unwrap().is_err() {
+            assert!(Instant::now() < deadline, "the bounds cannot be read");
+        }
+    }
+
+    #[test]
+    fn a_reader_that_hears_nothing_asks_whether_there_is_a_broker() {
+        let cluster = MockCluster::new(1).unwrap();
+        let config = KafkaConfig {
+            brokers: cluster.bootstrap_servers(),
+            topic_prefix: "t.".to_owned(),
+            timeout: Duration::from_millis(500),
+            extra: Vec::new(),
+        };
+        cluster.create_topic(&config.topic(Topic::MetricsWindows), 1, 1).unwrap();
+        let consumer = config.reader().unwrap();
+        let topic = config.topic(Topic::MetricsWindows);
+        let mut reader =
+            KafkaReader { consumer, next: vec![0], topic, timeout: config.timeout, heard_at: Instant::now() };
+        let long_ago = Instant::now().checked_sub(SILENCE).unwrap();
+        reader.heard_at = long_ago;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while reader.break_silence().is_err() {
+            assert!(Instant::now() < deadline, "no broker answers");
+        }
+        assert!(reader.heard_at > long_ago);
+        cluster.broker_down(1).unwrap();
+        assert!(reader.break_silence().is_ok(), "it has just heard of one");
+        reader.heard_at = long_ago;
+        assert!(matches!(reader.break_silence(), Err(FeedError::Away(_))));
     }
 }

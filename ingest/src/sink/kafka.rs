@@ -14,7 +14,8 @@ mod outbox;
 mod probe;
 mod settings;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,35 @@ pub(crate) type Producer = BaseProducer<Context>;
 
 pub(crate) struct Context {
     reachability: Arc<Reachability>,
+    vain: Vain,
+}
+
+/// Since when nothing but time-outs is reported.
+#[derive(Default)]
+struct Vain {
+    is_in_vain: AtomicBool,
+    since: Mutex<Option<Instant>>,
+}
+
+impl Vain {
+    fn delivered(&self) {
+        if self.is_in_vain.load(Ordering::Relaxed) {
+            *self.since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.is_in_vain.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn timed_out(&self) {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+        self.is_in_vain.store(true, Ordering::Relaxed);
+    }
+
+    fn lasts(&self) -> Duration {
+        if !self.is_in_vain.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        self.since.lock().unwrap_or_else(PoisonError::into_inner).map_or(Duration::ZERO, |since| since.elapsed())
+    }
 }
 
 impl ClientContext for Context {
@@ -75,9 +105,15 @@ impl ProducerContext for Context {
         match result {
             Ok(_) => {
                 self.reachability.found();
+                self.vain.delivered();
                 delivery.done(None);
             }
-            Err((error, _)) => delivery.done(Some(error.clone())),
+            Err((error, _)) => {
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut) {
+                    self.vain.timed_out();
+                }
+                delivery.done(Some(error.clone()));
+            }
         }
     }
 }
@@ -201,17 +237,28 @@ impl Shared {
         Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The producer; a new one where the old one is beyond repair (an idempotent producer may end in a fatal error).
+    /// The producer; a new one where the old one is beyond repair.
     fn producer(&self) -> Result<Arc<Producer>, KafkaError> {
         let producer = self.current();
-        let Some((code, reason)) = producer.client().fatal_error() else { return Ok(producer) };
+        let Some(why) = self.beyond_repair(&producer) else { return Ok(producer) };
         let mut slot = self.producer.write().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&slot, &producer) {
-            tracing::error!(%code, reason, "the Kafka producer failed for good; starting another");
+            tracing::error!(why, "the Kafka producer failed for good; starting another");
             // What the old one still has is reported as lost when it is dropped.
             *slot = Arc::new(create_producer(&self.settings, &self.reachability)?);
         }
         Ok(Arc::clone(&slot))
+    }
+
+    /// An idempotent producer may end in a fatal error. And after restarts of a broker one was seen to send nothing any more,
+    /// connected as it was: all its records timed out, for minutes, while another client was answered.
+    fn beyond_repair(&self, producer: &Producer) -> Option<String> {
+        if let Some((code, reason)) = producer.client().fatal_error() {
+            return Some(format!("{code}: {reason}"));
+        }
+        let patience = self.settings.delivery_timeout;
+        let is_stuck = producer.context().vain.lasts() >= patience && self.reachability.answers_for() >= patience;
+        is_stuck.then(|| "it delivers nothing, though the log answers".to_owned())
     }
 
     fn enqueue_all(&self, producer: &Producer, append: Append) {
@@ -262,7 +309,8 @@ impl EventSink for KafkaSink {
 }
 
 fn create_producer(settings: &KafkaSettings, reachability: &Arc<Reachability>) -> Result<Producer, KafkaError> {
-    settings.client_config().create_with_context(Context { reachability: Arc::clone(reachability) })
+    let context = Context { reachability: Arc::clone(reachability), vain: Vain::default() };
+    settings.client_config().create_with_context(context)
 }
 
 fn classify(error: &KafkaError) -> SinkError {

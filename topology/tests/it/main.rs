@@ -6,6 +6,8 @@ mod clickhouse_crate;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod forgetful_proxy;
+#[cfg(test)]
 mod kafka_adapter;
 #[cfg(test)]
 mod oracle;
@@ -56,4 +58,10 @@ fn hostile_connections() {
 #[test]
 fn failed_writes() {
     scenarios::failed_writes::run();
+}
+
+/// What only a log in another process can be.
+#[test]
+fn forgetful_broker() {
+    scenarios::forgetful_broker::run();
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer as _};
@@ -18,11 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Reachability {
     reachable: AtomicBool,
     why_not: Mutex<String>,
+    /// Since when the probe has been answered each time.
+    answers_since: Mutex<Option<Instant>>,
 }
 
 impl Default for Reachability {
     fn default() -> Self {
-        Self { reachable: AtomicBool::new(false), why_not: Mutex::new("no broker has answered yet".to_owned()) }
+        let why_not = Mutex::new("no broker has answered yet".to_owned());
+        Self { reachable: AtomicBool::new(false), why_not, answers_since: Mutex::default() }
     }
 }
 
@@ -36,6 +39,26 @@ impl Reachability {
     pub(super) fn lost(&self, why: impl Into<String>) {
         *self.why_not.lock().unwrap_or_else(PoisonError::into_inner) = why.into();
         self.reachable.store(false, Ordering::Relaxed);
+    }
+
+    fn probed(&self, outcome: Result<(), String>) {
+        let mut answers_since = self.answers_since.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Ok(()) => {
+                answers_since.get_or_insert_with(Instant::now);
+                self.found();
+            }
+            Err(why) => {
+                *answers_since = None;
+                self.lost(why);
+            }
+        }
+    }
+
+    /// For how long the probe has been answered each time.
+    pub(super) fn answers_for(&self) -> Duration {
+        let answers_since = *self.answers_since.lock().unwrap_or_else(PoisonError::into_inner);
+        answers_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     pub(super) fn verdict(&self) -> Result<(), String> {
@@ -59,17 +82,20 @@ impl Probe {
         reachability: Arc<Reachability>,
     ) -> Result<Self, SettingsError> {
         // A client of its own: asking for metadata blocks, and the producer may be replaced.
-        let client: BaseProducer = config.create()?;
+        let mut client: BaseProducer = config.create()?;
         let (stop, stopped) = channel::<()>();
         let thread = Builder::new().name("ingest-kafka-probe".to_owned()).spawn(move || {
             loop {
-                match client.client().fetch_metadata(Some(&topic), PATIENCE) {
-                    Ok(metadata) if metadata.topics().iter().any(|found| !found.partitions().is_empty()) => {
-                        reachability.found();
-                    }
-                    Ok(_) => reachability.lost(format!("there is no topic {topic}")),
-                    Err(error) => reachability.lost(error.to_string()),
+                let answer = client.client().fetch_metadata(Some(&topic), PATIENCE);
+                if answer.is_err() {
+                    // It may have lost all brokers for good (librdkafka#5301).
+                    client = config.create().unwrap_or(client);
                 }
+                reachability.probed(match answer {
+                    Ok(metadata) if metadata.topics().iter().any(|found| !found.partitions().is_empty()) => Ok(()),
+                    Ok(_) => Err(format!("there is no topic {topic}")),
+                    Err(error) => Err(error.to_string()),
+                });
                 client.poll(Duration::ZERO);
                 if stopped.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout) {
                     return;

@@ -123,6 +123,7 @@ impl KafkaSettings {
             .set("retry.backoff.ms", "50")
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
+            .set("socket.connection.setup.timeout.ms", "3000")
             .set("topic.metadata.propagation.max.ms", (delivery_ms / 2).max(1).to_string())
             .set("allow.auto.create.topics", "false");
         for (name, value) in &self.extra {

@@ -149,3 +149,23 @@ fn settings_that_could_lose_truth_are_refused() {
         KafkaSettings { extra: [("sasl.password".to_owned(), "pw-1".to_owned())].into(), ..KafkaSettings::default() };
     assert!(!format!("{secret:?}").contains("pw-1"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_that_delivers_nothing_though_the_log_answers_is_replaced() {
+    let cluster = cluster();
+    let settings = KafkaSettings { delivery_timeout: Duration::from_secs(1), ..settings(&cluster) };
+    let sink = KafkaSink::new(settings).unwrap();
+    let append = async || sink.append(vec![record(Topic::RawBehavior, "acme|a", "1")]).await;
+    append().await.unwrap();
+    let first = sink.producer().unwrap();
+    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT; 10_000]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Arc::ptr_eq(&first, &sink.shared.current()) {
+        assert!(Instant::now() < deadline, "it was not replaced");
+        append().await.unwrap_err();
+    }
+    cluster.clear_request_errors(RDKafkaApiKey::Produce);
+    while append().await.is_err() {
+        assert!(Instant::now() < deadline, "nor does the new one deliver");
+    }
+}

@@ -58,8 +58,12 @@ impl KafkaConfig {
 
     pub(super) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
-        // A broker that was away is tried each second; librdkafka's 10 s would be added to what an outage takes.
-        client.set("bootstrap.servers", &self.brokers).set("reconnect.backoff.max.ms", "1000");
+        // A broker that was away is tried each second, and one that does not answer is given up after three; librdkafka's 10 s
+        // and 30 s would be added to what an outage takes.
+        client
+            .set("bootstrap.servers", &self.brokers)
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("socket.connection.setup.timeout.ms", "3000");
         for (name, value) in &self.properties {
             client.set(name, value);
         }

@@ -236,7 +236,7 @@ fn await_topic(consumer: &GroupConsumer, name: &str, limit: Duration) -> Result<
 
 impl Source for KafkaSource {
     fn poll(&mut self, wait: Duration) -> Result<Vec<SourceEvent>, EngineError> {
-        if let Some((topic, partition)) = self.unowned.look(&self.consumer).first() {
+        if let Some((topic, partition)) = self.unowned.look(&self.consumer)?.first() {
             self.leave()?;
             let detail = format!("no member of the group has {topic}/{partition}: its partitions are divided anew");
             return Err(EngineError::Unavailable(detail));

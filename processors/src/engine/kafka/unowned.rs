@@ -1,13 +1,15 @@
 //! Partitions that no member of the group has. A leader whose broker does not know every topic yet divides only what it
 //! knows, and a static member that comes back gets its old share without a new division (KIP-345), so that nobody would
 //! ever take the rest. librdkafka does not look for it (KIP-814 is not in it); we do. Nor has anybody what the group takes for
-//! this member's while its client does not.
+//! this member's while its client does not, or while its client knows of no broker.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaResult;
+
+use crate::engine::ports::EngineError;
 
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -22,26 +24,39 @@ pub struct UnownedWatch {
     next_look: Instant,
     /// Without an owner at the last look.
     suspected: BTreeSet<Partition>,
+    /// No broker answered the last look.
+    is_silent: bool,
 }
 
 impl UnownedWatch {
     pub fn new(group_id: String, client_id: String, topics: Vec<String>) -> Self {
-        Self { group_id, client_id, topics, next_look: Instant::now() + LOOK_EVERY, suspected: BTreeSet::new() }
+        let next_look = Instant::now() + LOOK_EVERY;
+        Self { group_id, client_id, topics, next_look, suspected: BTreeSet::new(), is_silent: false }
     }
 
-    /// Partitions without an owner at two looks in a row, the group being stable at both. A look is taken every few
-    /// seconds; a broker that does not answer is asked at the next one.
-    pub fn look<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>) -> Vec<Partition> {
+    /// Partitions without an owner at two looks in a row, the group being stable at both. A look is taken every few seconds.
+    ///
+    /// # Errors
+    /// No broker answered two looks in a row. The client may never find one again (librdkafka#5301): it takes a new one.
+    pub fn look<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>) -> Result<Vec<Partition>, EngineError> {
         if Instant::now() < self.next_look {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let unowned = self.unowned(consumer).unwrap_or_else(|error| {
-            tracing::debug!(%error, group = self.group_id, "the group's partitions could not be looked at");
-            BTreeSet::new()
-        });
+        let looked = self.unowned(consumer);
         self.next_look = Instant::now() + LOOK_EVERY;
+        let was_silent = std::mem::replace(&mut self.is_silent, looked.is_err());
+        let unowned = match looked {
+            Ok(unowned) => unowned,
+            Err(error) if was_silent => {
+                return Err(EngineError::Unavailable(format!("no broker answers this client: {error}")));
+            }
+            Err(error) => {
+                tracing::debug!(%error, group = self.group_id, "the group's partitions could not be looked at");
+                BTreeSet::new()
+            }
+        };
         let before = std::mem::replace(&mut self.suspected, unowned);
-        before.intersection(&self.suspected).cloned().collect()
+        Ok(before.intersection(&self.suspected).cloned().collect())
     }
 
     fn unowned<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) -> KafkaResult<BTreeSet<Partition>> {
@@ -110,5 +125,21 @@ mod tests {
             assert_eq!(assigned(&bytes[..end]), None, "{end}");
         }
         assert_eq!(assigned(b"\0\0\0\0\0\x01\xff\xff"), None);
+    }
+
+    #[test]
+    fn a_client_that_no_broker_answers_twice_is_given_up() {
+        let consumer: BaseConsumer = rdkafka::ClientConfig::new()
+            .set("bootstrap.servers", "127.0.0.1:1")
+            .set("group.id", "group")
+            .create()
+            .unwrap();
+        let mut watch = UnownedWatch::new("group".to_owned(), "member".to_owned(), vec!["topic".to_owned()]);
+        assert!(watch.look(&consumer).unwrap().is_empty(), "not yet");
+        for is_given_up in [false, true] {
+            watch.next_look = Instant::now();
+            let looked = watch.look(&consumer);
+            assert_eq!(matches!(looked, Err(EngineError::Unavailable(_))), is_given_up);
+        }
     }
 }

@@ -7,6 +7,7 @@ pub mod clickhouse_away;
 pub mod clients;
 pub mod demo_data;
 pub mod failed_writes;
+pub mod forgetful_broker;
 pub mod graceful_shutdown;
 pub mod hostile_connections;
 pub mod kill_nine;
