@@ -10,7 +10,7 @@ use neonhub_schemas::topics::Topic;
 use rdkafka::ClientConfig;
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -75,7 +75,8 @@ impl KafkaConfig {
 
 pub struct KafkaControl {
     config: KafkaConfig,
-    producer: RwLock<FutureProducer>,
+    /// With a number that grows when it is replaced.
+    producer: RwLock<(u64, FutureProducer)>,
 }
 
 fn away(error: impl std::fmt::Display) -> ControlError {
@@ -86,15 +87,23 @@ impl KafkaControl {
     /// # Errors
     /// The settings are refused; a broker that is away is found out later.
     pub fn new(config: KafkaConfig) -> Result<Self, ControlError> {
-        let producer = RwLock::new(config.producer().map_err(away)?);
+        let producer = RwLock::new((0, config.producer().map_err(away)?));
         Ok(Self { config, producer })
     }
 
-    /// A client that could not deliver may have lost all brokers for good (librdkafka#5301): the next record has a new one.
-    fn replace_producer(&self) {
-        match self.config.producer() {
-            Ok(producer) => *self.producer.write().unwrap_or_else(PoisonError::into_inner) = producer,
-            Err(error) => tracing::warn!(%error, "no new Kafka producer"),
+    /// A client whose record timed out may have lost all brokers for good (librdkafka#5301): the next record has a new one.
+    fn replace_producer(&self, timed_out: u64) {
+        let mut producer = self.producer.write().unwrap_or_else(PoisonError::into_inner);
+        // Another request may have done it.
+        if producer.0 == timed_out {
+            match self.config.producer() {
+                Ok(another) => {
+                    let former = std::mem::replace(&mut *producer, (timed_out + 1, another));
+                    // To end it may take its time.
+                    std::thread::spawn(move || drop(former));
+                }
+                Err(error) => tracing::warn!(%error, "no new Kafka producer"),
+            }
         }
     }
 }
@@ -115,9 +124,11 @@ impl ControlLog for KafkaControl {
         if let Some(value) = &record.value {
             message = message.payload(value.as_ref());
         }
-        let producer = self.producer.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (number, producer) = self.producer.read().unwrap_or_else(PoisonError::into_inner).clone();
         producer.send(message, self.config.timeout).await.map(drop).map_err(|(error, _)| {
-            self.replace_producer();
+            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut) {
+                self.replace_producer(number);
+            }
             away(error)
         })
     }

@@ -58,8 +58,11 @@ impl FeedLog for KafkaFeed {
         };
         let bounds = (0..self.partitions).map(bound).collect();
         if matches!(bounds, Err(FeedError::Away(_))) {
-            let another = Arc::new(self.config.reader().map_err(away)?);
-            *self.watermarks.write().unwrap_or_else(PoisonError::into_inner) = another;
+            let mut slot = self.watermarks.write().unwrap_or_else(PoisonError::into_inner);
+            // Another question may have done it.
+            if Arc::ptr_eq(&slot, &consumer) {
+                *slot = Arc::new(self.config.reader().map_err(away)?);
+            }
         }
         bounds
     }
@@ -144,7 +147,7 @@ impl KafkaReader {
     /// A client that lost all brokers says nothing, and may not find them again (librdkafka#5301).
     fn break_silence(&mut self) -> Result<(), FeedError> {
         if self.heard_at.elapsed() >= SILENCE {
-            self.consumer.fetch_watermarks(&self.topic, 0, self.timeout).map_err(away)?;
+            self.consumer.fetch_metadata(Some(&self.topic), self.timeout).map_err(away)?;
             self.heard_at = Instant::now();
         }
         Ok(())

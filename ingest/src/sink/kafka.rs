@@ -61,31 +61,34 @@ pub(crate) struct Context {
     vain: Vain,
 }
 
-/// Since when nothing but time-outs is reported.
+/// When records timed out, if none has been delivered since the first of them.
 #[derive(Default)]
 struct Vain {
     is_in_vain: AtomicBool,
-    since: Mutex<Option<Instant>>,
+    first_and_last: Mutex<Option<(Instant, Instant)>>,
 }
 
 impl Vain {
     fn delivered(&self) {
         if self.is_in_vain.load(Ordering::Relaxed) {
-            *self.since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.first_and_last.lock().unwrap_or_else(PoisonError::into_inner) = None;
             self.is_in_vain.store(false, Ordering::Relaxed);
         }
     }
 
     fn timed_out(&self) {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+        let now = Instant::now();
+        self.first_and_last.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((now, now)).1 = now;
         self.is_in_vain.store(true, Ordering::Relaxed);
     }
 
+    /// How long it has been so, from the first time-out to the last.
     fn lasts(&self) -> Duration {
         if !self.is_in_vain.load(Ordering::Relaxed) {
             return Duration::ZERO;
         }
-        self.since.lock().unwrap_or_else(PoisonError::into_inner).map_or(Duration::ZERO, |since| since.elapsed())
+        let first_and_last = *self.first_and_last.lock().unwrap_or_else(PoisonError::into_inner);
+        first_and_last.map_or(Duration::ZERO, |(first, last)| last.duration_since(first))
     }
 }
 
@@ -243,9 +246,13 @@ impl Shared {
         let Some(why) = self.beyond_repair(&producer) else { return Ok(producer) };
         let mut slot = self.producer.write().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&slot, &producer) {
-            tracing::error!(why, "the Kafka producer failed for good; starting another");
-            // What the old one still has is reported as lost when it is dropped.
+            tracing::error!(why, "the Kafka producer is replaced");
             *slot = Arc::new(create_producer(&self.settings, &self.reachability)?);
+            // What it still has is reported as lost when it is dropped, which may take its time.
+            let end = move || drop(producer);
+            if let Err(error) = std::thread::Builder::new().name("ingest-kafka-end".to_owned()).spawn(end) {
+                tracing::warn!(%error, "no thread to end a Kafka producer in");
+            }
         }
         Ok(Arc::clone(&slot))
     }

@@ -299,7 +299,11 @@ fn what_was_decided_when_the_broker_died_holds_everywhere() {
     let groups: Vec<String> = (0..WORKERS).map(|worker| format!("group-{worker}")).collect();
     let mut last = [0; WORKERS];
     for kills in 0..=KILLS {
-        let mut workers: Vec<Ports> = groups.iter().map(|group| begin(&config, group)).collect();
+        // All at once, as after a real restart: each finds what the others left open, too.
+        let mut workers: Vec<Ports> = std::thread::scope(|threads| {
+            let beginning: Vec<_> = groups.iter().map(|group| threads.spawn(|| begin(&config, group))).collect();
+            beginning.into_iter().map(|worker| worker.join().unwrap()).collect()
+        });
         let committed: Vec<u64> = workers
             .iter_mut()
             .map(|ports| ports.source.committed(&[INPUT]).unwrap()[0].as_ref().map_or(0, |committed| committed.offset))

@@ -14,6 +14,8 @@ use super::SettingsError;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(2);
+/// In a row: the client may have lost all brokers for good (librdkafka#5301).
+const FAILURES: u32 = 3;
 
 pub(crate) struct Reachability {
     reachable: AtomicBool,
@@ -85,17 +87,19 @@ impl Probe {
         let mut client: BaseProducer = config.create()?;
         let (stop, stopped) = channel::<()>();
         let thread = Builder::new().name("ingest-kafka-probe".to_owned()).spawn(move || {
+            let mut failures = 0;
             loop {
                 let answer = client.client().fetch_metadata(Some(&topic), PATIENCE);
-                if answer.is_err() {
-                    // It may have lost all brokers for good (librdkafka#5301).
-                    client = config.create().unwrap_or(client);
-                }
+                failures = if answer.is_ok() { 0 } else { failures + 1 };
                 reachability.probed(match answer {
                     Ok(metadata) if metadata.topics().iter().any(|found| !found.partitions().is_empty()) => Ok(()),
                     Ok(_) => Err(format!("there is no topic {topic}")),
                     Err(error) => Err(error.to_string()),
                 });
+                if failures >= FAILURES {
+                    client = config.create().unwrap_or(client);
+                    failures = 0;
+                }
                 client.poll(Duration::ZERO);
                 if stopped.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout) {
                     return;

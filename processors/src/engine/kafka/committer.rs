@@ -1,6 +1,6 @@
 //! Commits: transactions for workers with outputs, plain offset commits for the landing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,12 +25,18 @@ use crate::engine::ports::{CommitUnit, Committer, EngineError};
 /// Counts deliveries that failed. With a delivery callback the producer's poll returns as soon as there is a report.
 #[derive(Default)]
 pub(super) struct Deliveries {
+    /// A broker went away since the producer was made.
+    lost_broker: AtomicBool,
     failed: AtomicU64,
     first_failure: Mutex<Option<String>>,
 }
 
 impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
+        use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure};
+        if matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure)) {
+            self.lost_broker.store(true, Ordering::Relaxed);
+        }
         report(&error, reason);
     }
 }
@@ -164,6 +170,10 @@ const REPORTS_PAUSE: Duration = Duration::from_micros(300);
 
 impl Committer for KafkaTransactions {
     fn commit(&mut self, unit: CommitUnit) -> Result<(), EngineError> {
+        // It may have forgotten the end of the last transaction: the next one would end that, too (see `hanging`).
+        if self.producer.context().lost_broker.load(Ordering::Relaxed) {
+            return Err(EngineError::Unavailable("a broker went away".to_owned()));
+        }
         let deadline = Instant::now() + self.config.timeout;
         self.producer.begin_transaction().map_err(|error| classify(&error))?;
         for record in &unit.records {

@@ -7,13 +7,14 @@
 //!
 //! Read by [KIP-890](https://cwiki.apache.org/confluence/display/KAFKA/KIP-890%3A+Transactions+Server-Side+Defense).
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use neonhub_schemas::topics::{TRANSACTION_END_KEY, Topic};
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseRecord, Producer};
-use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::topic_partition_list::{TopicPartitionList, TopicPartitionListElem};
 
 use super::committer::KafkaTransactions;
 use super::decisions::Decision;
@@ -29,10 +30,13 @@ pub struct Scope<'a> {
     pub outputs: &'a [Topic],
 }
 
+/// A topic's name in the cluster, and the partition.
+type Place = (String, i32);
+
 /// A transaction that ends others.
 #[derive(Debug, Default)]
 struct End {
-    partitions: Vec<(String, i32)>,
+    partitions: Vec<Place>,
     offsets: bool,
 }
 
@@ -90,7 +94,7 @@ impl KafkaTransactions {
     fn touch_offsets(&self, scope: Scope<'_>) -> Result<(), EngineError> {
         let config = self.config();
         let Some(output) = scope.outputs.first() else { return Ok(()) };
-        let Some(group) = self.stranger(scope)?.group_metadata() else { return Ok(()) };
+        let Some(group) = self.stranger(scope, "read_committed")?.group_metadata() else { return Ok(()) };
         let mut offsets = TopicPartitionList::new();
         offsets
             .add_partition_offset(&config.topic_name(*output), 0, Offset::Offset(0))
@@ -101,7 +105,7 @@ impl KafkaTransactions {
 
     /// Whether the group has offsets that are neither committed nor aborted, for longer than a transaction takes.
     fn has_hanging_offsets(&self, scope: Scope<'_>) -> Result<bool, EngineError> {
-        let stranger = self.stranger(scope)?;
+        let stranger = self.stranger(scope, "read_uncommitted")?;
         let mut list = TopicPartitionList::new();
         for topic in scope.inputs {
             let name = self.config().topic_name(*topic);
@@ -110,22 +114,23 @@ impl KafkaTransactions {
                 list.add_partition(&name, partition.id());
             }
         }
-        // It is asked for again and again while there are such offsets, until the time is over.
-        let committed = stranger.committed_offsets(list, PATIENCE);
+        // Once the coordinator has answered at all, time runs out only over such offsets: they are asked for again and again.
+        stranger.committed_offsets(list.clone(), TIMEOUT).map_err(|error| classify(&error))?;
+        let committed = self.stranger(scope, "read_committed")?.committed_offsets(list, OFFSETS_PATIENCE);
         Ok(!committed.is_ok_and(|committed| committed.elements().iter().all(|element| element.error().is_ok())))
     }
 
     /// A client that knows the group and is no member.
-    fn stranger(&self, scope: Scope<'_>) -> Result<BaseConsumer<Quiet>, EngineError> {
+    fn stranger(&self, scope: Scope<'_>, isolation: &str) -> Result<BaseConsumer<Quiet>, EngineError> {
         let group = format!("{}{}", self.config().prefix, scope.group);
-        let mut config = self.config().consumer("read_committed");
+        let mut config = self.config().consumer(isolation);
         config.set("group.id", group).create_with_context(Quiet).map_err(|error| classify(&error))
     }
 }
 
 impl KafkaReader {
-    /// Partitions of these topics with records that are neither committed nor aborted, and at which nothing moves.
-    fn hanging(&self, topics: &[Topic]) -> Result<Vec<(String, i32)>, EngineError> {
+    /// Partitions of these topics with records that are neither committed nor aborted, for longer than a transaction takes.
+    fn hanging(&self, topics: &[Topic]) -> Result<Vec<Place>, EngineError> {
         let mut list = TopicPartitionList::new();
         for topic in topics {
             let name = self.config().topic_name(*topic);
@@ -135,35 +140,46 @@ impl KafkaReader {
                 list.add_partition_offset(&name, partition.id(), Offset::End).map_err(|error| classify(&error))?;
             }
         }
-        let deadline = Instant::now() + PATIENCE;
         let mut open = self.open(&list)?;
+        let deadline = Instant::now() + PATIENCE;
         while !open.is_empty() && Instant::now() < deadline {
             // Paces the question; there is nothing to be woken by.
             self.committed().poll(Duration::from_millis(50));
-            let still = self.open(&list)?;
-            open.retain(|one| still.contains(one));
+            let stable = self.ends(self.committed(), &list)?;
+            open.retain(|place, end| stable.get(place).is_none_or(|stable| *stable < *end));
         }
-        Ok(open.into_iter().map(|(topic, partition, _)| (topic, partition)).collect())
+        Ok(open.into_keys().collect())
     }
 
-    /// Those of the partitions whose last stable offset is before their end, with it.
-    fn open(&self, list: &TopicPartitionList) -> Result<Vec<(String, i32, Offset)>, EngineError> {
-        if list.count() == 0 {
-            return Ok(Vec::new());
-        }
-        let ends = |consumer: &BaseConsumer<Quiet>| {
-            consumer.offsets_for_times(list.clone(), TIMEOUT).map_err(|error| classify(&error))
-        };
-        let (stable, high) = (ends(self.committed())?, ends(self.uncommitted())?);
-        let mut open = Vec::new();
-        for (stable, high) in stable.elements().iter().zip(high.elements()) {
-            high.error().map_err(|error| classify(&error))?;
-            stable.error().map_err(|error| classify(&error))?;
-            if stable.offset() != high.offset() {
-                open.push((high.topic().to_owned(), high.partition(), stable.offset()));
-            }
-        }
+    /// Those of the partitions whose last stable offset is before their end, with that end: what is below it is hanging if it
+    /// is not stable in time, whatever others begin and end there meanwhile.
+    fn open(&self, list: &TopicPartitionList) -> Result<BTreeMap<Place, i64>, EngineError> {
+        let stable = self.ends(self.committed(), list)?;
+        let mut open = self.ends(self.uncommitted(), list)?;
+        open.retain(|place, end| stable.get(place).is_none_or(|stable| *stable < *end));
         Ok(open)
+    }
+
+    fn ends(
+        &self,
+        consumer: &BaseConsumer<Quiet>,
+        list: &TopicPartitionList,
+    ) -> Result<BTreeMap<Place, i64>, EngineError> {
+        if list.count() == 0 {
+            return Ok(BTreeMap::new());
+        }
+        let ends = consumer.offsets_for_times(list.clone(), TIMEOUT).map_err(|error| classify(&error))?;
+        let end_of = |element: &TopicPartitionListElem<'_>| {
+            element.error().map_err(|error| classify(&error))?;
+            match element.offset() {
+                Offset::Offset(end) => Ok(((element.topic().to_owned(), element.partition()), end)),
+                other => {
+                    let (topic, partition) = (element.topic(), element.partition());
+                    Err(EngineError::Unavailable(format!("{topic}/{partition}: its end is given as {other:?}")))
+                }
+            }
+        };
+        ends.elements().iter().map(end_of).collect()
     }
 }
 
@@ -172,3 +188,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a transaction of another worker may take before it is taken for one that was forgotten. To be wrong is slow, and
 /// does no harm.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The same for a group's offsets, all of which are asked for at once, by a client that has to connect first.
+const OFFSETS_PATIENCE: Duration = Duration::from_secs(3);

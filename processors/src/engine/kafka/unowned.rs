@@ -42,19 +42,18 @@ impl UnownedWatch {
         if Instant::now() < self.next_look {
             return Ok(Vec::new());
         }
-        let looked = self.unowned(consumer);
+        // One broker of several that does not answer is enough for the group not to be told.
+        let answer =
+            self.topics.first().map_or(Ok(()), |topic| consumer.fetch_metadata(Some(topic), TIMEOUT).map(drop));
+        let was_silent = std::mem::replace(&mut self.is_silent, answer.is_err());
+        if let (Err(error), true) = (&answer, was_silent) {
+            return Err(EngineError::Unavailable(format!("no broker answers this client: {error}")));
+        }
+        let unowned = answer.and_then(|()| self.unowned(consumer)).unwrap_or_else(|error| {
+            tracing::debug!(%error, group = self.group_id, "the group's partitions could not be looked at");
+            BTreeSet::new()
+        });
         self.next_look = Instant::now() + LOOK_EVERY;
-        let was_silent = std::mem::replace(&mut self.is_silent, looked.is_err());
-        let unowned = match looked {
-            Ok(unowned) => unowned,
-            Err(error) if was_silent => {
-                return Err(EngineError::Unavailable(format!("no broker answers this client: {error}")));
-            }
-            Err(error) => {
-                tracing::debug!(%error, group = self.group_id, "the group's partitions could not be looked at");
-                BTreeSet::new()
-            }
-        };
         let before = std::mem::replace(&mut self.suspected, unowned);
         Ok(before.intersection(&self.suspected).cloned().collect())
     }
