@@ -9,7 +9,8 @@ use neonhub_schemas::record::NewRecord;
 use neonhub_schemas::topics::Topic;
 use rdkafka::ClientConfig;
 use rdkafka::Message;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -43,7 +44,7 @@ impl KafkaConfig {
         config
     }
 
-    pub(crate) fn reader(&self) -> Result<BaseConsumer, KafkaError> {
+    pub(crate) fn reader(&self) -> Result<Reader, KafkaError> {
         self.client()
             .set("group.id", "neonhub-api")
             .set("enable.auto.commit", "false")
@@ -56,7 +57,7 @@ impl KafkaConfig {
             // Every client that replays has a reader: what one fetches ahead is little.
             .set("queued.max.messages.kbytes", "2048")
             .set("fetch.message.max.bytes", "131072")
-            .create()
+            .create_with_context(Quiet)
     }
 
     fn producer(&self) -> Result<FutureProducer, KafkaError> {
@@ -72,6 +73,21 @@ impl KafkaConfig {
         format!("{}{}", self.topic_prefix, topic.name())
     }
 }
+
+pub(crate) type Reader = BaseConsumer<Quiet>;
+
+/// Logs what librdkafka says beside any call. The end of a partition is no error.
+pub(crate) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::warn!(%error, reason, "librdkafka");
+        }
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 pub struct KafkaControl {
     config: KafkaConfig,

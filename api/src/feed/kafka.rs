@@ -8,20 +8,20 @@ use neonhub_schemas::codec::header;
 use neonhub_schemas::record::{Headers, Record};
 use neonhub_schemas::topics::Topic;
 use rdkafka::Message;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{Batch, Bounds, FeedError, FeedLog, FeedReader};
-use crate::control::kafka::KafkaConfig;
+use crate::control::kafka::{KafkaConfig, Reader};
 
 pub struct KafkaFeed {
     config: KafkaConfig,
     partitions: u32,
     /// Asked for watermarks only. One that gets no answer may have lost all brokers for good (librdkafka#5301), and makes place
     /// for another.
-    watermarks: RwLock<Arc<BaseConsumer>>,
+    watermarks: RwLock<Arc<Reader>>,
 }
 
 fn away(error: impl std::fmt::Display) -> FeedError {
@@ -89,7 +89,7 @@ impl FeedLog for KafkaFeed {
 }
 
 struct KafkaReader {
-    consumer: BaseConsumer,
+    consumer: Reader,
     next: Vec<u64>,
     topic: String,
     timeout: Duration,
