@@ -33,8 +33,8 @@ pub(super) struct Deliveries {
 
 impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
-        use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure};
-        if matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure)) {
+        // Not for an idle connection that the broker closes: librdkafka does not speak of those.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BrokerTransportFailure) {
             self.lost_broker.store(true, Ordering::Relaxed);
         }
         report(&error, reason);
