@@ -265,6 +265,15 @@ mod tests {
     }
 
     #[test]
+    fn a_compact_length_may_take_two_bytes() {
+        let topic = "t".repeat(200);
+        let value = [&head(1, 2)[..], &[2, 0xc9, 0x01], topic.as_bytes(), &[2, 0, 0, 0, 5, 0]].concat();
+        let mut decisions = Decisions::default();
+        decisions.take(&key(ID), &value, ID).unwrap();
+        assert_eq!(decisions.of(&topic, 5), Some(Decision::Commit));
+    }
+
+    #[test]
     fn a_transaction_without_partitions_and_a_record_that_is_cut_off() {
         let mut decisions = Decisions::default();
         for none in [&[0xff, 0xff, 0xff, 0xff][..], &[0, 0, 0, 0]] {
