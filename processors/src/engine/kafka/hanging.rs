@@ -140,24 +140,18 @@ impl KafkaReader {
                 list.add_partition_offset(&name, partition.id(), Offset::End).map_err(|error| classify(&error))?;
             }
         }
-        let mut open = self.open(&list)?;
+        // What is below an end is hanging if it is not stable in time, whatever others begin and end there meanwhile.
+        let mut open = self.ends(self.uncommitted(), &list)?;
         let deadline = Instant::now() + PATIENCE;
-        while !open.is_empty() && Instant::now() < deadline {
-            // Paces the question; there is nothing to be woken by.
-            self.committed().poll(Duration::from_millis(50));
+        loop {
             let stable = self.ends(self.committed(), &list)?;
             open.retain(|place, end| stable.get(place).is_none_or(|stable| *stable < *end));
+            if open.is_empty() || Instant::now() >= deadline {
+                return Ok(open.into_keys().collect());
+            }
+            // Paces the question; there is nothing to be woken by.
+            self.committed().poll(Duration::from_millis(50));
         }
-        Ok(open.into_keys().collect())
-    }
-
-    /// Those of the partitions whose last stable offset is before their end, with that end: what is below it is hanging if it
-    /// is not stable in time, whatever others begin and end there meanwhile.
-    fn open(&self, list: &TopicPartitionList) -> Result<BTreeMap<Place, i64>, EngineError> {
-        let stable = self.ends(self.committed(), list)?;
-        let mut open = self.ends(self.uncommitted(), list)?;
-        open.retain(|place, end| stable.get(place).is_none_or(|stable| *stable < *end));
-        Ok(open)
     }
 
     fn ends(
