@@ -190,6 +190,7 @@ mod tests {
     use crate::control::kafka::KafkaControl;
     use neonhub_schemas::record::NewRecord;
     use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
 
     fn record(topic: Topic, value: &'static str) -> NewRecord {
         NewRecord {
@@ -202,18 +203,20 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn what_is_appended_is_read_from_where_one_was() {
-        let cluster = MockCluster::new(1).unwrap();
-        let config = KafkaConfig {
-            brokers: cluster.bootstrap_servers(),
-            topic_prefix: "t.".to_owned(),
-            timeout: Duration::from_secs(20),
-            extra: Vec::new(),
-        };
+    /// Of a cluster that has the topics, with one partition each.
+    fn config(cluster: &MockCluster<'_, DefaultProducerContext>, timeout: Duration) -> KafkaConfig {
+        let (brokers, topic_prefix) = (cluster.bootstrap_servers(), "t.".to_owned());
+        let config = KafkaConfig { brokers, topic_prefix, timeout, extra: Vec::new() };
         for topic in [Topic::Control, Topic::MetricsWindows] {
             cluster.create_topic(&config.topic(topic), 1, 1).unwrap();
         }
+        config
+    }
+
+    #[tokio::test]
+    async fn what_is_appended_is_read_from_where_one_was() {
+        let cluster = MockCluster::new(1).unwrap();
+        let config = config(&cluster, Duration::from_secs(20));
         let log = KafkaControl::new(config.clone()).unwrap();
         for value in ["a", "b", "c"] {
             log.append(record(Topic::Control, value)).await.unwrap();
@@ -243,15 +246,7 @@ mod tests {
     #[tokio::test]
     async fn a_log_that_was_away_is_found_again_with_new_clients() {
         let cluster = MockCluster::new(1).unwrap();
-        let config = KafkaConfig {
-            brokers: cluster.bootstrap_servers(),
-            topic_prefix: "t.".to_owned(),
-            timeout: Duration::from_millis(500),
-            extra: Vec::new(),
-        };
-        for topic in [Topic::Control, Topic::MetricsWindows] {
-            cluster.create_topic(&config.topic(topic), 1, 1).unwrap();
-        }
+        let config = config(&cluster, Duration::from_millis(500));
         let log = KafkaControl::new(config.clone()).unwrap();
         let feed = Arc::new(KafkaFeed::new(config, 1).unwrap());
         let first = Arc::clone(&feed.watermarks.read().unwrap());
@@ -274,13 +269,7 @@ mod tests {
     #[test]
     fn a_reader_that_hears_nothing_asks_whether_there_is_a_broker() {
         let cluster = MockCluster::new(1).unwrap();
-        let config = KafkaConfig {
-            brokers: cluster.bootstrap_servers(),
-            topic_prefix: "t.".to_owned(),
-            timeout: Duration::from_millis(500),
-            extra: Vec::new(),
-        };
-        cluster.create_topic(&config.topic(Topic::MetricsWindows), 1, 1).unwrap();
+        let config = config(&cluster, Duration::from_millis(500));
         let consumer = config.reader().unwrap();
         let topic = config.topic(Topic::MetricsWindows);
         let mut reader =
