@@ -1,24 +1,112 @@
-//! Bearer API keys, compared in constant time.
+//! Who asks, and what for: the deployment's bootstrap keys, keys that people made, and row-scoped tokens. A route states the
+//! scope that it needs in its argument, `Caller<MetricsRead>`; what may be seen with a token goes on to the one place where
+//! queries are built, as a [`Grant`].
+
+mod limits;
+mod token;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
+use std::sync::PoisonError;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
+use neonhub_schemas::access::{Lookup, Scope};
 use subtle::ConstantTimeEq;
+
+pub use limits::RateLimits;
 
 use crate::config::ApiKey;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
-/// The workspace that the request's key opens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
+/// What may be read: a workspace, and of it what a row-scoped token leaves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
     pub workspace: String,
+    /// `None`: every metric.
+    pub metrics: Option<BTreeSet<String>>,
+    /// By dimension: the values that may be seen. All must hold.
+    pub rows: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Grant {
+    #[must_use]
+    pub fn whole(workspace: &str) -> Self {
+        Self { workspace: workspace.to_owned(), ..Self::default() }
+    }
+
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.metrics.is_none() && self.rows.is_empty()
+    }
+
+    #[must_use]
+    pub fn shows(&self, metric: &str) -> bool {
+        self.metrics.as_ref().is_none_or(|metrics| metrics.contains(metric))
+    }
+}
+
+/// A scope as a type.
+pub trait Needs {
+    const SCOPE: Scope;
+    /// Whether the route serves row-scoped tokens, too.
+    const TAKES_TOKENS: bool = false;
+}
+
+macro_rules! scopes {
+    ($($(#[$about:meta])* $name:ident = $scope:ident $(, $takes_tokens:literal)?;)*) => {
+        $(
+            $(#[$about])*
+            #[derive(Clone, Debug)]
+            pub struct $name;
+
+            impl Needs for $name {
+                const SCOPE: Scope = Scope::$scope;
+                $(const TAKES_TOKENS: bool = $takes_tokens;)?
+            }
+        )*
+    };
+}
+
+scopes! {
+    MetricsRead = MetricsRead, true;
+    /// Of what a row-scoped token does not see.
+    DefinitionsRead = MetricsRead;
+    EventsRead = EventsRead;
+    DefinitionsWrite = DefinitionsWrite;
+    Admin = Admin;
+}
+
+/// Whoever asks may do what `S` says.
+#[derive(Clone, Debug)]
+pub struct Caller<S> {
+    pub grant: Grant,
+    /// For the audit log: a key's visible beginning, or `bootstrap`.
+    pub actor: String,
+    scope: PhantomData<S>,
+}
+
+impl<S> Caller<S> {
+    #[must_use]
+    pub fn workspace(&self) -> &str {
+        &self.grant.workspace
+    }
 }
 
 /// The same, also from `?access_token=`: a browser's `WebSocket` and `EventSource` cannot send headers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrowserCaller {
-    pub workspace: String,
+#[derive(Clone, Debug)]
+pub struct BrowserCaller<S>(pub Caller<S>);
+
+/// A key or token that was recognised.
+struct Recognised {
+    grant: Grant,
+    actor: String,
+    scopes: BTreeSet<Scope>,
+    is_token: bool,
+    /// Of a token.
+    requests_per_minute: Option<u32>,
 }
 
 /// Looks at every key, so that the time taken tells nothing about which one came close.
@@ -38,38 +126,86 @@ fn unauthorized(detail: &str, challenge: &'static str) -> Problem {
         .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
 }
 
+fn invalid(detail: &str) -> Problem {
+    unauthorized(detail, r#"Bearer realm="neonhub", error="invalid_token""#)
+}
+
+fn not_yet() -> Problem {
+    Problem::unavailable("keys are still being read; try again soon", 1)
+}
+
 fn bearer(parts: &Parts) -> Option<&str> {
     let value = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-fn authenticate(state: &ApiState, token: Option<&str>) -> Result<String, Problem> {
-    let token = token
+fn recognise(state: &ApiState, stated: &str) -> Result<Recognised, Problem> {
+    if let Some(workspace) = workspace_of(&state.config().keys, stated) {
+        return Ok(Recognised {
+            grant: Grant::whole(&workspace),
+            actor: "bootstrap".to_owned(),
+            // It reads and administers; what writes events is the write key.
+            scopes: Scope::ALL.into_iter().filter(|scope| *scope != Scope::IngestWrite).collect(),
+            is_token: false,
+            requests_per_minute: None,
+        });
+    }
+    let now_ms = state.now_ms();
+    let ring = state.keys().ring().read().unwrap_or_else(PoisonError::into_inner);
+    if token::looks_like_one(stated) {
+        return token::recognise(&ring, stated, now_ms);
+    }
+    match ring.find(stated, now_ms) {
+        Lookup::Found(key) => Ok(Recognised {
+            grant: Grant::whole(&key.workspace),
+            actor: key.prefix(),
+            scopes: key.scopes.clone(),
+            is_token: false,
+            requests_per_minute: None,
+        }),
+        Lookup::Unknown => Err(invalid("the API key is not known, or no longer")),
+        Lookup::NotYet => Err(not_yet()),
+    }
+}
+
+fn authenticate<S: Needs>(state: &ApiState, stated: Option<&str>) -> Result<Caller<S>, Problem> {
+    let stated = stated
         .ok_or_else(|| unauthorized("send an API key as `Authorization: Bearer …`", r#"Bearer realm="neonhub""#))?;
-    workspace_of(&state.config().keys, token)
-        .ok_or_else(|| unauthorized("the API key is not known", r#"Bearer realm="neonhub", error="invalid_token""#))
+    let found = recognise(state, stated)?;
+    // Of a token its own quota counts, of everything else that of the key.
+    let quota = found.requests_per_minute.unwrap_or(state.config().requests_per_minute);
+    let whose = if found.is_token { token::signature(stated) } else { &found.actor };
+    state.rate_limits().take(whose, quota)?;
+    if !found.scopes.contains(&S::SCOPE) {
+        let detail = format!("this key lacks the scope `{}`", S::SCOPE.as_str());
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
+    if found.is_token && !S::TAKES_TOKENS {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "a row-scoped token reads metrics and nothing else"));
+    }
+    Ok(Caller { grant: found.grant, actor: found.actor, scope: PhantomData })
 }
 
-impl FromRequestParts<ApiState> for Caller {
+impl<S: Needs> FromRequestParts<ApiState> for Caller<S> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
-        Ok(Self { workspace: authenticate(state, bearer(parts))? })
+        authenticate(state, bearer(parts))
     }
 }
 
-impl FromRequestParts<ApiState> for BrowserCaller {
+impl<S: Needs> FromRequestParts<ApiState> for BrowserCaller<S> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
-        let from_query = serde_query_token(parts);
-        let token = bearer(parts).map(str::to_owned).or(from_query);
-        Ok(Self { workspace: authenticate(state, token.as_deref())? })
+        let from_query = token_in_query(parts);
+        let stated = bearer(parts).map(str::to_owned).or(from_query);
+        authenticate(state, stated.as_deref()).map(Self)
     }
 }
 
-fn serde_query_token(parts: &Parts) -> Option<String> {
+fn token_in_query(parts: &Parts) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Token {
         access_token: Option<String>,

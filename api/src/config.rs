@@ -28,6 +28,8 @@ pub struct ApiConfig {
     pub default_zone: String,
     /// Largest request body, in bytes.
     pub body_limit: usize,
+    /// Requests a minute of one key, all of which may come at once; 0: no limit.
+    pub requests_per_minute: u32,
     /// Any origin may read answers (a dashboard on another host).
     pub allow_any_origin: bool,
     /// Most rows of one metric query: windows × groups.
@@ -51,6 +53,7 @@ impl Default for ApiConfig {
             workspace_zones: BTreeMap::new(),
             default_zone: "UTC".to_owned(),
             body_limit: 1024 * 1024,
+            requests_per_minute: 60_000,
             allow_any_origin: false,
             max_rows: 50_000,
             query_timeout: Duration::from_secs(60),

@@ -1,14 +1,12 @@
-//! The port to the topic `control`: definitions go there so that the processors learn of them.
+//! The port to the topics that the API writes: `control`, by which everybody learns of definitions and keys, and
+//! `audit.log`.
 
 pub mod kafka;
 pub mod memory;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use neonhub_schemas::codec::header;
-use neonhub_schemas::control::DefinitionRecord;
-use neonhub_schemas::record::{Headers, NewRecord};
-use neonhub_schemas::topics::Topic;
+use neonhub_schemas::record::NewRecord;
 
 /// Try again later; whether the record was appended is not known, and appending it again does no harm.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,25 +21,9 @@ pub trait ControlLog: Send + Sync {
     /// See [`ControlError`].
     async fn append(&self, record: NewRecord) -> Result<(), ControlError>;
 
-    /// Every record on `control`, in the log's order: its values only, tombstones left out.
+    /// Every record on `control`, in the log's order, as key and value; tombstones are left out.
     ///
     /// # Errors
     /// See [`ControlError`].
-    async fn read_all(&self) -> Result<Vec<Bytes>, ControlError>;
-}
-
-/// # Errors
-/// The definition has no JSON form, which does not happen.
-pub fn definition_record(record: &DefinitionRecord) -> Result<NewRecord, ControlError> {
-    let value = serde_json::to_vec(record).map_err(|error| ControlError(error.to_string()))?;
-    Ok(NewRecord {
-        topic: Topic::Control,
-        partition: None,
-        key: Bytes::from(record.key()),
-        value: Some(Bytes::from(value)),
-        headers: Headers::new()
-            .with(header::SCHEMA, Bytes::from_static(b"1"))
-            .with(header::WORKSPACE, Bytes::from(record.workspace.clone())),
-        timestamp_ms: record.updated_at,
-    })
+    async fn read_all(&self) -> Result<Vec<(Bytes, Bytes)>, ControlError>;
 }

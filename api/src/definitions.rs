@@ -1,5 +1,4 @@
-//! Metric definitions: the store decides (compare and set on the revision), `control` tells everybody; a change is
-//! answered when both have it, and a crash between the two is healed by [`Definitions::reconcile`].
+//! Metric definitions: what may be taken, and how their windows are read.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,14 +6,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use axum::http::StatusCode;
 use neonhub_schemas::control::DefinitionRecord;
 use neonhub_schemas::metric::{Aggregation, Definition, DefinitionText, MetricKey, check_metric_name};
-use tokio::sync::Mutex;
 
+use crate::administration::{Administration, Change};
 use crate::catalog::{Catalog, is_built_in};
-use crate::control::{ControlError, ControlLog, definition_record};
 use crate::problem::Problem;
-use crate::state::Clock;
-use crate::store::{DefinitionStore, StoreError};
-use crate::telemetry::Telemetry;
 
 /// What `If-Match` and `If-None-Match` ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,42 +28,13 @@ pub enum Precondition {
 type Aggregations = HashMap<(String, String, u64), Aggregation>;
 
 pub struct Definitions {
-    store: Arc<dyn DefinitionStore>,
-    control: Arc<dyn ControlLog>,
-    clock: Clock,
-    telemetry: Arc<Telemetry>,
-    /// Holds while a change goes to the store and then to `control`, so that the two agree on the order.
-    changing: Mutex<()>,
+    administration: Arc<Administration>,
     aggregations: RwLock<Aggregations>,
-}
-
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Away(detail) => {
-                tracing::warn!(%detail, "the store is away");
-                Self::unavailable("the store does not answer", 2)
-            }
-            StoreError::Damaged(detail) => Self::internal(&detail),
-        }
-    }
-}
-
-impl From<ControlError> for Problem {
-    fn from(error: ControlError) -> Self {
-        tracing::warn!(%error, "`control` is away");
-        Self::unavailable("the log does not answer; the same request may be repeated", 2)
-    }
 }
 
 impl Definitions {
     #[must_use]
-    pub fn new(
-        store: Arc<dyn DefinitionStore>,
-        control: Arc<dyn ControlLog>,
-        clock: Clock,
-        telemetry: Arc<Telemetry>,
-    ) -> Self {
+    pub fn new(administration: Arc<Administration>) -> Self {
         let built_in = Catalog::new(&[]);
         let mut aggregations = Aggregations::new();
         for metric in built_in.iter() {
@@ -76,13 +42,13 @@ impl Definitions {
                 aggregations.insert((String::new(), metric.name.clone(), 0), events.aggregation);
             }
         }
-        Self { store, control, clock, telemetry, changing: Mutex::new(()), aggregations: RwLock::new(aggregations) }
+        Self { administration, aggregations: RwLock::new(aggregations) }
     }
 
     /// # Errors
     /// The store does not answer.
     pub async fn catalog(&self, workspace: &str) -> Result<Catalog, Problem> {
-        let records = self.store.list(workspace).await?;
+        let records = self.administration.list(workspace).await?;
         self.remember(&records);
         Ok(Catalog::new(&records))
     }
@@ -90,14 +56,8 @@ impl Definitions {
     /// # Errors
     /// 404, or the store does not answer.
     pub async fn get(&self, workspace: &str, name: &str) -> Result<DefinitionRecord, Problem> {
-        let record = self.store.get(workspace, name).await?;
+        let record: Option<DefinitionRecord> = self.administration.get(workspace, name).await?;
         record.filter(|record| record.definition.is_some()).ok_or_else(|| not_found(name))
-    }
-
-    /// # Errors
-    /// The store does not answer.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        self.store.ping().await
     }
 
     /// How a series of windows is read. Definitions that another process took are known after the next
@@ -130,14 +90,15 @@ impl Definitions {
         name: &str,
         text: DefinitionText,
         precondition: Precondition,
+        actor: &str,
     ) -> Result<(DefinitionRecord, StatusCode), Problem> {
         check_metric_name(name)?;
         if is_built_in(name) {
             return Err(Problem::new(StatusCode::CONFLICT, format!("`{name}` is built in and cannot be changed")));
         }
         let definition = text.check()?;
-        let _changing = self.changing.lock().await;
-        let records = self.store.list(workspace).await?;
+        let _changing = self.administration.begin_change().await;
+        let records: Vec<DefinitionRecord> = self.administration.list(workspace).await?;
         let stored = records.iter().find(|record| record.name == name);
         check_precondition(name, stored, precondition)?;
         let catalog = Catalog::new(&records);
@@ -146,22 +107,29 @@ impl Definitions {
         }
         if let Some(stored) = stored.filter(|stored| stored.definition.as_ref() == Some(&text)) {
             // An earlier answer may have been lost between the store and `control`.
-            self.control.append(definition_record(stored)?).await?;
+            self.administration.tell(stored, Change { actor, action: "definition.put" }).await?;
             return Ok((stored.clone(), StatusCode::OK));
         }
         let is_new = stored.is_none_or(|stored| stored.definition.is_none());
-        let record = self.write(workspace, name, Some(text), stored).await?;
+        let change = Change { actor, action: "definition.put" };
+        let record = self.write(workspace, name, Some(text), stored, change).await?;
         Ok((record, if is_new { StatusCode::CREATED } else { StatusCode::OK }))
     }
 
     /// # Errors
     /// 404; 409 while a derived metric needs it, or with another writer at the same time; 412; 503.
-    pub async fn delete(&self, workspace: &str, name: &str, precondition: Precondition) -> Result<(), Problem> {
+    pub async fn delete(
+        &self,
+        workspace: &str,
+        name: &str,
+        precondition: Precondition,
+        actor: &str,
+    ) -> Result<(), Problem> {
         if is_built_in(name) {
             return Err(Problem::new(StatusCode::CONFLICT, format!("`{name}` is built in and cannot be deleted")));
         }
-        let _changing = self.changing.lock().await;
-        let records = self.store.list(workspace).await?;
+        let _changing = self.administration.begin_change().await;
+        let records: Vec<DefinitionRecord> = self.administration.list(workspace).await?;
         let stored = records.iter().find(|record| record.name == name);
         check_precondition(name, stored, precondition)?;
         if stored.is_none_or(|stored| stored.definition.is_none()) {
@@ -172,7 +140,8 @@ impl Definitions {
             let detail = format!("`{dependent}` is derived from `{name}`: delete or change it first");
             return Err(Problem::new(StatusCode::CONFLICT, detail));
         }
-        self.write(workspace, name, None, stored).await.map(drop)
+        let change = Change { actor, action: "definition.delete" };
+        self.write(workspace, name, None, stored, change).await.map(drop)
     }
 
     async fn write(
@@ -181,21 +150,17 @@ impl Definitions {
         name: &str,
         definition: Option<DefinitionText>,
         stored: Option<&DefinitionRecord>,
+        change: Change<'_>,
     ) -> Result<DefinitionRecord, Problem> {
-        let expected = stored.map(|stored| stored.revision);
         let record = DefinitionRecord {
             workspace: workspace.to_owned(),
             name: name.to_owned(),
-            revision: expected.unwrap_or(0) + 1,
+            revision: stored.map_or(0, |stored| stored.revision) + 1,
             definition,
-            updated_at: (self.clock)(),
+            updated_at: self.administration.now_ms(),
         };
-        if !self.store.put_if(&record, expected).await? {
-            let detail = format!("`{name}` was changed by somebody else at the same time: read it again");
-            return Err(Problem::new(StatusCode::CONFLICT, detail));
-        }
+        self.administration.write(&record, change).await?;
         self.remember(std::slice::from_ref(&record));
-        self.control.append(definition_record(&record)?).await?;
         Ok(record)
     }
 
@@ -204,29 +169,9 @@ impl Definitions {
     /// # Errors
     /// The store or the log does not answer.
     pub async fn reconcile(&self) -> Result<usize, Problem> {
-        let _changing = self.changing.lock().await;
         // Live windows are read with these, whether or not `control` answers.
-        self.remember(&self.store.list_all().await?);
-        // `control` first: whatever another process changes meanwhile is then seen in the store, and at worst published
-        // twice, never set back.
-        let published = self.published().await?;
-        let stored = self.store.list_all().await?;
-        let mut count = 0;
-        for record in stored {
-            // The last word on `control` counts, whatever stood there before: that is what compaction keeps.
-            if published.get(&record.key()) != Some(&record.revision) {
-                self.control.append(definition_record(&record)?).await?;
-                self.telemetry.definitions_republished.inc();
-                count += 1;
-            }
-        }
-        Ok(count)
-    }
-
-    async fn published(&self) -> Result<HashMap<String, u64>, ControlError> {
-        let values = self.control.read_all().await?;
-        let records = values.iter().filter_map(|value| serde_json::from_slice::<DefinitionRecord>(value).ok());
-        Ok(records.map(|record| (record.key(), record.revision)).collect())
+        self.remember(&self.administration.list_all().await?);
+        self.administration.reconcile::<DefinitionRecord>().await
     }
 }
 

@@ -1,4 +1,4 @@
-//! Live metric windows: the port to the topic `metrics.windows`, the hub that tails it once for everybody, and what a
+//! Live metric windows: the port to a topic that is tailed, the hub that tails it once for everybody, and what a
 //! subscriber follows.
 
 pub mod filter;
@@ -43,7 +43,7 @@ pub struct Batch {
     pub at_end: Vec<u32>,
 }
 
-/// `metrics.windows`, committed records only. Every call may block: callers keep it off the async threads.
+/// A topic that is tailed, committed records only. Every call may block: callers keep it off the async threads.
 pub trait FeedLog: Send + Sync {
     /// By partition; their number never changes while we run.
     ///

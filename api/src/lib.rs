@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod administration;
 pub mod auth;
 pub mod catalog;
 pub mod config;
@@ -10,6 +11,7 @@ pub mod extract;
 pub mod feed;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub mod keys;
 pub mod olap;
 pub mod problem;
 pub mod query;

@@ -102,6 +102,20 @@ pub struct ActivationRow {
     pub until_offset: Option<u64>,
 }
 
+/// A change, as the audit log has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clickhouse::Row)]
+pub struct AuditRow {
+    pub id: String,
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    pub actor: String,
+    pub action: String,
+    pub resource: String,
+    pub revision: u64,
+    /// JSON.
+    pub state: String,
+}
+
 /// Named by what to do next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OlapError {
@@ -163,6 +177,10 @@ pub trait Olap: Send + Sync {
     /// # Errors
     /// See [`OlapError`].
     async fn activations(&self, statement: &SqlStatement) -> Result<Vec<ActivationRow>, OlapError>;
+
+    /// # Errors
+    /// See [`OlapError`].
+    async fn audit(&self, statement: &SqlStatement) -> Result<Vec<AuditRow>, OlapError>;
 
     /// # Errors
     /// See [`OlapError`].

@@ -15,6 +15,7 @@ use request::MetricQuery;
 use span::Span;
 use view::Answer;
 
+use crate::auth::Grant;
 use crate::catalog::Catalog;
 use crate::olap::{ClosedRow, Olap, OlapError};
 use crate::problem::Problem;
@@ -24,13 +25,13 @@ use crate::problem::Problem;
 pub async fn run(
     olap: &dyn Olap,
     catalog: &Catalog,
-    workspace: &str,
+    grant: &Grant,
     workspace_zone: &str,
     max_rows: usize,
     now_ms: i64,
     query: &MetricQuery,
 ) -> Result<Answer, Problem> {
-    let plan = Plan::new(query, catalog, workspace, workspace_zone, max_rows)?;
+    let plan = Plan::new(query, catalog, grant, workspace_zone, max_rows)?;
     // Asked first: what is closed by now has been written by the time that the windows are read.
     let closed = closed(olap, &plan, now_ms.div_euclid(1_000)).await?;
     let mut current = read(olap, &plan, &plan.span).await?;

@@ -1,9 +1,11 @@
 //! The routes, one file a family, and the server around them.
 
+pub mod audit;
 pub mod catalogue;
 pub mod definitions;
 pub mod events;
 pub mod health;
+pub mod keys;
 pub mod live;
 pub mod live_sse;
 pub mod live_ws;
@@ -39,6 +41,10 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(definitions::put_definition, definitions::get_definition, definitions::delete_definition))
         .routes(routes!(metric_query::query_metrics))
         .routes(routes!(events::query_events))
+        .routes(routes!(keys::create_key, keys::list_keys))
+        .routes(routes!(keys::rotate_key))
+        .routes(routes!(keys::revoke_key))
+        .routes(routes!(audit::audit_log))
         .routes(routes!(live_sse::live_metrics))
         .routes(routes!(live_ws::live_socket))
         .routes(routes!(health::live))

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use neonhub_schemas::access::SharedKeyRing;
 use tokio::sync::{Semaphore, watch};
 
+use crate::administration::Administration;
+use crate::auth::RateLimits;
 use crate::config::ApiConfig;
 use crate::control::ControlLog;
 use crate::definitions::Definitions;
 use crate::feed::FeedLog;
 use crate::feed::hub::Hub;
+use crate::keys::{Keys, Random};
 use crate::olap::Olap;
-use crate::store::DefinitionStore;
+use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
 
 /// Milliseconds since the Unix epoch.
@@ -20,10 +24,13 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 /// The ports' adapters, chosen by `topology`.
 pub struct Parts {
     pub olap: Arc<dyn Olap>,
-    pub store: Arc<dyn DefinitionStore>,
+    pub store: Arc<dyn Store>,
     pub control: Arc<dyn ControlLog>,
     pub feed: Arc<dyn FeedLog>,
+    /// Filled by whoever follows `control`.
+    pub keys: SharedKeyRing,
     pub clock: Clock,
+    pub random: Random,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +47,10 @@ struct Inner {
     config: ApiConfig,
     olap: Arc<dyn Olap>,
     clock: Clock,
+    administration: Arc<Administration>,
     definitions: Arc<Definitions>,
+    keys: Keys,
+    rate_limits: RateLimits,
     hub: Arc<Hub>,
     telemetry: Arc<Telemetry>,
     live_clients: Arc<Semaphore>,
@@ -61,7 +71,9 @@ impl ApiState {
         config.check()?;
         let telemetry = Arc::new(Telemetry::new()?);
         let clock = parts.clock.clone();
-        let definitions = Arc::new(Definitions::new(parts.store, parts.control, parts.clock, telemetry.clone()));
+        let administration = Administration::new(parts.store, parts.control, parts.clock.clone(), telemetry.clone());
+        let administration = Arc::new(administration);
+        let definitions = Arc::new(Definitions::new(administration.clone()));
         let known = definitions.clone();
         let aggregations = Arc::new(move |key: &neonhub_schemas::metric::MetricKey| known.aggregation(key));
         let hub = Hub::start(parts.feed, aggregations, config.live_buffer, telemetry.clone())?;
@@ -69,7 +81,10 @@ impl ApiState {
             live_clients: Arc::new(Semaphore::new(config.max_live_clients)),
             config,
             olap: parts.olap,
+            rate_limits: RateLimits::new(clock.clone()),
             clock,
+            keys: Keys::new(administration.clone(), parts.keys, parts.random),
+            administration,
             definitions,
             hub,
             telemetry,
@@ -96,6 +111,22 @@ impl ApiState {
     #[must_use]
     pub fn definitions(&self) -> &Arc<Definitions> {
         &self.0.definitions
+    }
+
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    #[must_use]
+    pub(crate) fn rate_limits(&self) -> &RateLimits {
+        &self.0.rate_limits
+    }
+
+    /// # Errors
+    /// The store does not answer.
+    pub async fn ping_store(&self) -> Result<(), StoreError> {
+        self.0.administration.ping().await
     }
 
     #[must_use]
@@ -140,10 +171,14 @@ impl ApiState {
     pub async fn keep_reconciled(&self) {
         let retry = Duration::from_secs(2).min(self.config().reconcile_interval);
         loop {
-            let wait = match self.definitions().reconcile().await {
+            let reconciled = match self.definitions().reconcile().await {
+                Ok(_) => self.keys().reconcile().await,
+                Err(problem) => Err(problem),
+            };
+            let wait = match reconciled {
                 Ok(_) => self.config().reconcile_interval,
                 Err(problem) => {
-                    tracing::warn!(detail = %problem.detail, "definitions could not be reconciled; trying again soon");
+                    tracing::warn!(detail = %problem.detail, "definitions and keys could not be reconciled; trying again soon");
                     retry
                 }
             };

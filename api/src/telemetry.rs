@@ -11,7 +11,7 @@ pub struct Telemetry {
     pub live_clients: IntGauge,
     pub live_updates: IntCounter,
     pub live_resets: IntCounter,
-    pub definitions_republished: IntCounter,
+    pub republished: IntCounter,
 }
 
 impl Telemetry {
@@ -26,8 +26,7 @@ impl Telemetry {
         };
         let live_updates = counter("neonhub_api_live_updates_total", "Window revisions handed to live clients")?;
         let live_resets = counter("neonhub_api_live_resets_total", "Live clients whose place was gone from the log")?;
-        let definitions_republished =
-            counter("neonhub_api_definitions_republished_total", "Definitions that `control` lacked")?;
+        let republished = counter("neonhub_api_republished_total", "Definitions and keys that `control` lacked")?;
         let requests = IntCounterVec::new(
             Opts::new("neonhub_api_requests_total", "Requests answered"),
             &["method", "route", "status"],
@@ -38,15 +37,7 @@ impl Telemetry {
         registry.register(Box::new(request_seconds.clone()))?;
         let live_clients = IntGauge::new("neonhub_api_live_clients", "Live subscriptions")?;
         registry.register(Box::new(live_clients.clone()))?;
-        Ok(Self {
-            registry,
-            requests,
-            request_seconds,
-            live_clients,
-            live_updates,
-            live_resets,
-            definitions_republished,
-        })
+        Ok(Self { registry, requests, request_seconds, live_clients, live_updates, live_resets, republished })
     }
 
     /// What is behind `/metrics`, for whoever counts something of this service elsewhere.

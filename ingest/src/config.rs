@@ -1,7 +1,10 @@
 //! What ingest can be told. Nothing here reads the environment: the shell fills these structs.
 
 use std::fmt;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
+
+use neonhub_schemas::access::{KeyRing, SharedKeyRing};
 
 /// Sizes and counts of what is let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,11 +96,30 @@ impl fmt::Debug for WebhookSecret {
     }
 }
 
+/// Keys that people made, and the quota of those that have none of their own.
+#[derive(Clone, Debug)]
+pub struct ManagedKeys {
+    /// Filled by whoever follows `control`.
+    pub ring: SharedKeyRing,
+    pub events_per_second: u32,
+    pub burst: u32,
+}
+
+impl Default for ManagedKeys {
+    /// None, and it is known that there are none.
+    fn default() -> Self {
+        let mut ring = KeyRing::default();
+        ring.complete();
+        Self { ring: Arc::new(RwLock::new(ring)), events_per_second: 50_000, burst: 100_000 }
+    }
+}
+
 /// All of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct IngestConfig {
     pub limits: Limits,
     pub keys: Vec<WriteKey>,
+    pub managed_keys: ManagedKeys,
     /// Origins that browsers may send from; empty: any.
     pub allowed_origins: Vec<String>,
     /// Without one for its platform, no webhook is let in.
@@ -115,6 +137,7 @@ impl IngestConfig {
                 ..Limits::default()
             },
             keys: vec![WriteKey::new("acme", "test-key", "tests")],
+            managed_keys: ManagedKeys::default(),
             allowed_origins: Vec::new(),
             webhook_secrets: Vec::new(),
         }

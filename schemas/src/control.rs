@@ -2,11 +2,15 @@
 //!
 //! What goes over `control` and `metrics.activations`.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::codec::header;
 use crate::event::Source;
 use crate::metric::DefinitionText;
+use crate::record::{Headers, NewRecord};
 use crate::time;
+use crate::topics::Topic;
 
 /// A record on `control`: the newest word on a metric definition. A deleted one stays as a record with
 /// `definition: null`, so that its revision goes on rising.
@@ -27,6 +31,21 @@ impl DefinitionRecord {
     #[must_use]
     pub fn key(&self) -> String {
         format!("{}|metric|{}", self.workspace, self.name)
+    }
+
+    #[must_use]
+    pub fn to_record(&self) -> NewRecord {
+        NewRecord {
+            topic: Topic::Control,
+            partition: None,
+            key: Bytes::from(self.key()),
+            // What was read as JSON has a JSON form.
+            value: Some(Bytes::from(serde_json::to_vec(self).unwrap_or_default())),
+            headers: Headers::new()
+                .with(header::SCHEMA, Bytes::from_static(b"1"))
+                .with(header::WORKSPACE, Bytes::from(self.workspace.clone())),
+            timestamp_ms: self.updated_at,
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 
 use schemars::{Schema, schema_for};
 
+use crate::access::KeyRecord;
+use crate::audit::AuditRecord;
 use crate::control::{Activation, DefinitionRecord, Heartbeat, IdentityLink, UpstreamWatermarks};
 use crate::dead_letter::DeadLetter;
 use crate::event::{Kind, Source};
@@ -47,6 +49,8 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("window", schema_for!(WindowUpsert)),
         ("definition", schema_for!(DefinitionText)),
         ("definition-record", schema_for!(DefinitionRecord)),
+        ("key-record", schema_for!(KeyRecord)),
+        ("audit-record", schema_for!(AuditRecord)),
         ("activation", schema_for!(Activation)),
         ("upstream-watermarks", schema_for!(UpstreamWatermarks)),
         ("identity-link", schema_for!(IdentityLink)),

@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+pub mod access;
+pub mod audit;
 pub mod codec;
 pub mod control;
 pub mod dead_letter;

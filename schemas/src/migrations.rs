@@ -29,10 +29,12 @@ pub const CLICKHOUSE: &[Migration] = files!["clickhouse":
     2 "0002_metric_windows.sql",
     3 "0003_metric_activations.sql",
     4 "0004_dead_letters.sql",
+    5 "0005_audit_log.sql",
 ];
 
 pub const CQL: &[Migration] = files!["cql":
     1 "0001_metric_definitions.cql",
+    2 "0002_access_keys.cql",
 ];
 
 impl Migration {

@@ -23,6 +23,7 @@ pub enum Topic {
     MetricsChangelog,
     MetricsActivations,
     Control,
+    AuditLog,
 }
 
 /// How a topic forgets.
@@ -67,7 +68,7 @@ pub const TRANSACTION_END_KEY: &[u8] = b"neonhub.transaction-end";
 const COMPACTED: Cleanup = Cleanup::Compact { min_lag: COMPACTION_LAG };
 
 /// The table, in the order of [`Topic`]'s variants.
-pub const TOPICS: [TopicSpec; 13] = {
+pub const TOPICS: [TopicSpec; 14] = {
     use Partitions::{One, PerSetting};
     use Topic::*;
     const fn row(
@@ -150,13 +151,21 @@ pub const TOPICS: [TopicSpec; 13] = {
             COMPACTED,
             "from which offset on a metric definition counts",
         ),
-        row(Control, "control", "workspace|what|name", One, COMPACTED, "metric definitions"),
+        row(Control, "control", "workspace|what|name", One, COMPACTED, "metric definitions and access keys"),
+        row(
+            AuditLog,
+            "audit.log",
+            "workspace|what|name|revision",
+            One,
+            deleted(Duration::from_secs(400 * 24 * 3_600)),
+            "who did what, when, to which resource",
+        ),
     ]
 };
 
 impl Topic {
-    pub const ALL: [Self; 13] = {
-        let mut all = [Self::Control; 13];
+    pub const ALL: [Self; 14] = {
+        let mut all = [Self::Control; 14];
         let mut index = 0;
         while index < TOPICS.len() {
             all[index] = TOPICS[index].topic;

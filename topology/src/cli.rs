@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use neonhub_topology::bench::{self, Bench};
 use neonhub_topology::clients::{check_or_create_topics, migrate};
+use neonhub_topology::commands::keys::{self, KeyCommand};
 use neonhub_topology::commands::replay::{self, ReplayOptions};
 use neonhub_topology::commands::simulate::{self, SimulateOptions};
 use neonhub_topology::commands::{audit, demonstration};
@@ -106,6 +107,19 @@ enum Command {
         #[arg(long = "break")]
         broken: Option<Break>,
         #[arg(long)]
+        json: bool,
+    },
+    /// Make, list, rotate and revoke keys, over the query API.
+    Keys {
+        #[command(subcommand)]
+        command: KeyCommand,
+        /// Of the query API; NEONHUB_API_ADDR if absent.
+        #[arg(long, global = true)]
+        url: Option<String>,
+        /// A key with the scope admin; NEONHUB_BOOTSTRAP_API_KEY if absent.
+        #[arg(long, global = true)]
+        api_key: Option<String>,
+        #[arg(long, global = true)]
         json: bool,
     },
     /// Measure speed beside its limit.
@@ -221,6 +235,15 @@ impl Cli {
                     };
                     return Ok(exit_code(replay::run(options).await?.is_clean()));
                 }
+                Command::Keys { command, url, api_key, json } => {
+                    let api_key = api_key.or_else(|| settings.access.api_key.clone());
+                    let target = keys::Target {
+                        url: url.unwrap_or_else(|| format!("http://{}", settings.api_addr)),
+                        api_key: api_key
+                            .ok_or_else(|| anyhow::anyhow!("give --api-key or set NEONHUB_BOOTSTRAP_API_KEY"))?,
+                    };
+                    keys::run(command, &target, json).await?;
+                }
                 Command::Bench { what, json } => {
                     let figure = bench::run(what, &settings, olap::library(&settings, &values)).await?;
                     if json {
@@ -278,12 +301,16 @@ async fn run_role(role: Role, settings: &Settings, values: &Values) -> anyhow::R
         Role::Ingest => {
             up::require_shared_log(settings, "ingest")?;
             let listener = up::listen("NEONHUB_INGEST_ADDR", settings.ingest_addr).await?;
-            roles::ingest::run(settings, &Backbone::open(settings)?, listener, stop).await
+            let backbone = Backbone::open(settings)?;
+            let keys = roles::access::follow(settings, &backbone, &stop)?;
+            roles::ingest::run(settings, &backbone, keys, listener, stop).await
         }
         Role::Api => {
             up::require_shared_log(settings, "api")?;
             let listener = up::listen("NEONHUB_API_ADDR", settings.api_addr).await?;
-            roles::api::run(settings, &Backbone::open(settings)?, listener, stop).await
+            let backbone = Backbone::open(settings)?;
+            let keys = roles::access::follow(settings, &backbone, &stop)?;
+            roles::api::run(settings, &backbone, keys, listener, stop).await
         }
         Role::Processors { only } => {
             up::require_shared_log(settings, "processors")?;

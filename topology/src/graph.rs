@@ -22,8 +22,8 @@ pub struct Node {
 }
 
 use Topic::{
-    Control, EventsBehavior, EventsCampaign, EventsIntegration, EventsRejected, MetricsActivations, MetricsChangelog,
-    MetricsPartials, MetricsWindows, RawBehavior, RawCampaign, RawIntegration, RefineChangelog,
+    AuditLog, Control, EventsBehavior, EventsCampaign, EventsIntegration, EventsRejected, MetricsActivations,
+    MetricsChangelog, MetricsPartials, MetricsWindows, RawBehavior, RawCampaign, RawIntegration, RefineChangelog,
 };
 
 const RAW: [Topic; 3] = [RawBehavior, RawCampaign, RawIntegration];
@@ -33,12 +33,20 @@ pub const NODES: &[Node] = &[
     Node {
         name: "ingest",
         house: "ingest",
-        reads: &[],
+        reads: &[Control],
         writes: &[RawBehavior, RawCampaign, RawIntegration, EventsRejected],
         owns: &[RawBehavior, RawCampaign, RawIntegration, EventsRejected],
         restores: &[],
     },
-    Node { name: "definitions", house: "api", reads: &[], writes: &[Control], owns: &[Control], restores: &[] },
+    Node {
+        name: "administration",
+        house: "api",
+        reads: &[],
+        writes: &[Control, AuditLog],
+        owns: &[Control, AuditLog],
+        restores: &[],
+    },
+    Node { name: "access", house: "api", reads: &[Control], writes: &[], owns: &[], restores: &[] },
     Node {
         name: "refine",
         house: "processors",

@@ -149,25 +149,28 @@ impl ControlLog for KafkaControl {
         })
     }
 
-    async fn read_all(&self) -> Result<Vec<Bytes>, ControlError> {
+    async fn read_all(&self) -> Result<Vec<(Bytes, Bytes)>, ControlError> {
         let config = self.config.clone();
         tokio::task::spawn_blocking(move || read_all(&config)).await.map_err(away)?
     }
 }
 
-fn read_all(config: &KafkaConfig) -> Result<Vec<Bytes>, ControlError> {
+fn read_all(config: &KafkaConfig) -> Result<Vec<(Bytes, Bytes)>, ControlError> {
     let topic = config.topic(Topic::Control);
     let consumer = config.reader().map_err(away)?;
     let mut assignment = TopicPartitionList::new();
     assignment.add_partition_offset(&topic, 0, Offset::Beginning).map_err(away)?;
     consumer.assign(&assignment).map_err(away)?;
     let deadline = Instant::now() + config.timeout;
-    let mut values = Vec::new();
+    let mut records = Vec::new();
     while Instant::now() < deadline {
         match consumer.poll(Duration::from_millis(100)) {
             None => {}
-            Some(Ok(message)) => values.extend(message.payload().map(Bytes::copy_from_slice)),
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(values),
+            Some(Ok(message)) => {
+                let key = Bytes::copy_from_slice(message.key().unwrap_or_default());
+                records.extend(message.payload().map(|value| (key, Bytes::copy_from_slice(value))));
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(records),
             Some(Err(error)) => return Err(away(error)),
         }
     }

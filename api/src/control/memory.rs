@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use neonhub_schemas::record::NewRecord;
+use neonhub_schemas::topics::Topic;
 
 use super::{ControlError, ControlLog};
 
@@ -38,8 +39,9 @@ impl ControlLog for MemoryControl {
         Ok(())
     }
 
-    async fn read_all(&self) -> Result<Vec<Bytes>, ControlError> {
+    async fn read_all(&self) -> Result<Vec<(Bytes, Bytes)>, ControlError> {
         self.check()?;
-        Ok(self.records().into_iter().filter_map(|record| record.value).collect())
+        let of_control = self.records().into_iter().filter(|record| record.topic == Topic::Control);
+        Ok(of_control.filter_map(|record| Some((record.key, record.value?))).collect())
     }
 }

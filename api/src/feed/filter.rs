@@ -2,12 +2,14 @@
 //!
 //! What a live client wants to see.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use axum::http::StatusCode;
 use neonhub_schemas::metric::{Definition, MetricKey};
 use neonhub_schemas::window::Grain;
 
 use super::update::Update;
+use crate::auth::Grant;
 use crate::catalog::Catalog;
 use crate::problem::Problem;
 
@@ -19,6 +21,8 @@ pub struct LiveFilter {
     pub grain: Option<Grain>,
     /// Dimension and value; all must hold.
     pub dimensions: Vec<(String, String)>,
+    /// Dimension and the values of which it must have one, whatever the client asks for; all must hold.
+    pub granted: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl LiveFilter {
@@ -29,6 +33,10 @@ impl LiveFilter {
             && (self.metrics.is_empty() || self.metrics.contains(&key.metric))
             && self.grain.is_none_or(|grain| grain == update.grain)
             && self.dimensions.iter().all(|(name, value)| holds(key, name, value))
+            && self
+                .granted
+                .iter()
+                .all(|(name, values)| key.dimensions.get(name).is_some_and(|found| values.contains(found)))
     }
 
     /// # Errors
@@ -71,7 +79,28 @@ impl LiveFilter {
             metrics: metrics.into_iter().filter(|name| !name.is_empty()).collect(),
             grain,
             dimensions: dimensions.collect::<Result<_, _>>()?,
+            granted: BTreeMap::new(),
         })
+    }
+
+    /// The same, of what the grant leaves.
+    ///
+    /// # Errors
+    /// 403: a metric that it does not show.
+    pub fn within(mut self, grant: &Grant) -> Result<Self, Problem> {
+        if let Some(name) = self.metrics.iter().find(|name| !grant.shows(name)) {
+            return Err(Problem::new(StatusCode::FORBIDDEN, format!("the token does not show `{name}`")));
+        }
+        if self.metrics.is_empty()
+            && let Some(shown) = &grant.metrics
+        {
+            if shown.is_empty() {
+                return Err(Problem::new(StatusCode::FORBIDDEN, "the token shows no metric"));
+            }
+            self.metrics.clone_from(shown);
+        }
+        self.granted.clone_from(&grant.rows);
+        Ok(self)
     }
 }
 

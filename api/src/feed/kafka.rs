@@ -18,6 +18,7 @@ use crate::control::kafka::{KafkaConfig, Reader};
 
 pub struct KafkaFeed {
     config: KafkaConfig,
+    topic: Topic,
     partitions: u32,
     /// Asked for watermarks only. One that gets no answer may have lost all brokers for good (librdkafka#5301), and makes place
     /// for another.
@@ -37,19 +38,19 @@ impl KafkaFeed {
     ///
     /// # Errors
     /// The settings are refused.
-    pub fn new(config: KafkaConfig, partitions: u32) -> Result<Self, FeedError> {
+    pub fn new(config: KafkaConfig, topic: Topic, partitions: u32) -> Result<Self, FeedError> {
         let watermarks = RwLock::new(Arc::new(config.reader().map_err(away)?));
-        Ok(Self { config, partitions, watermarks })
+        Ok(Self { config, topic, partitions, watermarks })
     }
 
-    fn topic(&self) -> String {
-        self.config.topic(Topic::MetricsWindows)
+    fn topic_name(&self) -> String {
+        self.config.topic(self.topic)
     }
 }
 
 impl FeedLog for KafkaFeed {
     fn bounds(&self) -> Result<Vec<Bounds>, FeedError> {
-        let topic = self.topic();
+        let topic = self.topic_name();
         let consumer = Arc::clone(&self.watermarks.read().unwrap_or_else(PoisonError::into_inner));
         let bound = |partition: u32| {
             let partition = i32::try_from(partition).map_err(away)?;
@@ -75,7 +76,7 @@ impl FeedLog for KafkaFeed {
             }
         }
         let consumer = self.config.reader().map_err(away)?;
-        let topic = self.topic();
+        let topic = self.topic_name();
         let mut assignment = TopicPartitionList::new();
         for (partition, from) in from.iter().enumerate() {
             let partition = i32::try_from(partition).map_err(away)?;
@@ -84,14 +85,22 @@ impl FeedLog for KafkaFeed {
         }
         consumer.assign(&assignment).map_err(away)?;
         let (timeout, heard_at) = (self.config.timeout, Instant::now());
-        Ok(Box::new(KafkaReader { consumer, next: from.to_vec(), topic, timeout, heard_at }))
+        Ok(Box::new(KafkaReader {
+            consumer,
+            next: from.to_vec(),
+            topic: self.topic,
+            topic_name: topic,
+            timeout,
+            heard_at,
+        }))
     }
 }
 
 struct KafkaReader {
     consumer: Reader,
     next: Vec<u64>,
-    topic: String,
+    topic: Topic,
+    topic_name: String,
     timeout: Duration,
     /// When a broker was last heard of.
     heard_at: Instant,
@@ -112,7 +121,7 @@ impl FeedReader for KafkaReader {
             match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
-                    let record = read(&message);
+                    let record = read(self.topic, &message);
                     if let Some(next) = self.next.get_mut(record.partition as usize) {
                         *next = record.offset + 1;
                     }
@@ -147,7 +156,7 @@ impl KafkaReader {
     /// A client that lost all brokers says nothing, and may not find them again (librdkafka#5301).
     fn break_silence(&mut self) -> Result<(), FeedError> {
         if self.heard_at.elapsed() >= SILENCE {
-            self.consumer.fetch_metadata(Some(&self.topic), self.timeout).map_err(away)?;
+            self.consumer.fetch_metadata(Some(&self.topic_name), self.timeout).map_err(away)?;
             self.heard_at = Instant::now();
         }
         Ok(())
@@ -156,7 +165,9 @@ impl KafkaReader {
     fn out_of_range(&self) -> FeedError {
         for (partition, next) in (0_u32..).zip(&self.next) {
             let Ok(number) = i32::try_from(partition) else { continue };
-            let Ok((low, high)) = self.consumer.fetch_watermarks(&self.topic, number, self.timeout) else { continue };
+            let Ok((low, high)) = self.consumer.fetch_watermarks(&self.topic_name, number, self.timeout) else {
+                continue;
+            };
             if *next < offset(low) || *next > offset(high) {
                 return FeedError::OutOfRange { partition, start: offset(low) };
             }
@@ -165,7 +176,7 @@ impl KafkaReader {
     }
 }
 
-fn read(message: &BorrowedMessage<'_>) -> Record {
+fn read(topic: Topic, message: &BorrowedMessage<'_>) -> Record {
     let mut headers = Headers::new();
     for found in message.headers().into_iter().flat_map(|headers| headers.iter()) {
         if let (Some(name), Some(value)) = (header::known(found.key), found.value) {
@@ -173,7 +184,7 @@ fn read(message: &BorrowedMessage<'_>) -> Record {
         }
     }
     Record {
-        topic: Topic::MetricsWindows,
+        topic,
         partition: u32::try_from(message.partition()).unwrap_or(0),
         offset: offset(message.offset()),
         timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
@@ -222,9 +233,10 @@ mod tests {
             log.append(record(Topic::Control, value)).await.unwrap();
             log.append(record(Topic::MetricsWindows, value)).await.unwrap();
         }
-        assert_eq!(log.read_all().await.unwrap(), ["a", "b", "c"]);
+        let read = log.read_all().await.unwrap();
+        assert_eq!(read.into_iter().map(|(_, value)| value).collect::<Vec<_>>(), ["a", "b", "c"]);
         let read = move || {
-            let feed = KafkaFeed::new(config, 1).unwrap();
+            let feed = KafkaFeed::new(config, Topic::MetricsWindows, 1).unwrap();
             assert_eq!(feed.bounds().unwrap(), [Bounds { start: 0, end: 3 }]);
             assert!(matches!(feed.reader(&[9]), Err(FeedError::OutOfRange { partition: 0, start: 0 })));
             let mut reader = feed.reader(&[1]).unwrap();
@@ -248,7 +260,7 @@ mod tests {
         let cluster = MockCluster::new(1).unwrap();
         let config = config(&cluster, Duration::from_millis(500));
         let log = KafkaControl::new(config.clone()).unwrap();
-        let feed = Arc::new(KafkaFeed::new(config, 1).unwrap());
+        let feed = Arc::new(KafkaFeed::new(config, Topic::MetricsWindows, 1).unwrap());
         let first = Arc::clone(&feed.watermarks.read().unwrap());
         cluster.broker_down(1).unwrap();
         assert!(log.append(record(Topic::Control, "a")).await.is_err());
@@ -271,9 +283,14 @@ mod tests {
         let cluster = MockCluster::new(1).unwrap();
         let config = config(&cluster, Duration::from_millis(500));
         let consumer = config.reader().unwrap();
-        let topic = config.topic(Topic::MetricsWindows);
-        let mut reader =
-            KafkaReader { consumer, next: vec![0], topic, timeout: config.timeout, heard_at: Instant::now() };
+        let mut reader = KafkaReader {
+            consumer,
+            next: vec![0],
+            topic: Topic::MetricsWindows,
+            topic_name: config.topic(Topic::MetricsWindows),
+            timeout: config.timeout,
+            heard_at: Instant::now(),
+        };
         let long_ago = Instant::now().checked_sub(SILENCE).unwrap();
         reader.heard_at = long_ago;
         let deadline = Instant::now() + Duration::from_secs(60);

@@ -6,6 +6,7 @@ use neonhub_schemas::control::DefinitionRecord;
 use neonhub_schemas::metric::DefinitionText;
 
 use super::check_statement;
+use crate::auth::Grant;
 use crate::catalog::Catalog;
 use crate::extract::parse;
 use crate::query::plan::Plan;
@@ -22,7 +23,7 @@ pub(super) fn check(bytes: &[u8]) {
     let Ok(query) = parse::<MetricQuery>(bytes) else { return };
     let written = serde_json::to_vec(&query).unwrap_or_default();
     assert_eq!(parse::<MetricQuery>(&written).ok().as_ref(), Some(&query), "a query is another after a round trip");
-    let plan = match Plan::new(&query, &catalog(), "acme", "Europe/Berlin", MAX_ROWS) {
+    let plan = match Plan::new(&query, &catalog(), &Grant::whole("acme"), "Europe/Berlin", MAX_ROWS) {
         Ok(plan) => plan,
         Err(problem) => {
             assert!(matches!(problem.status.as_u16(), 400 | 422), "{problem:?}");

@@ -8,7 +8,7 @@ use clickhouse::error::Error;
 use clickhouse::query::Query;
 use clickhouse::{Client, RowOwned, RowRead};
 
-use super::{ActivationRow, ClosedRow, EventRow, Olap, OlapError, SketchRow, SqlStatement, WindowRow};
+use super::{ActivationRow, AuditRow, ClosedRow, EventRow, Olap, OlapError, SketchRow, SqlStatement, WindowRow};
 
 /// Where ClickHouse is.
 #[derive(Clone)]
@@ -133,6 +133,10 @@ impl Olap for ClickHouseOlap {
     }
 
     async fn activations(&self, statement: &SqlStatement) -> Result<Vec<ActivationRow>, OlapError> {
+        self.rows(statement).await
+    }
+
+    async fn audit(&self, statement: &SqlStatement) -> Result<Vec<AuditRow>, OlapError> {
         self.rows(statement).await
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{ActivationRow, ClosedRow, EventRow, Olap, OlapError, SketchRow, SqlStatement, WindowRow};
+use super::{ActivationRow, AuditRow, ClosedRow, EventRow, Olap, OlapError, SketchRow, SqlStatement, WindowRow};
 
 #[derive(Debug, Default)]
 pub struct Answers {
@@ -15,6 +15,7 @@ pub struct Answers {
     /// Told to every query.
     pub closed: Vec<ClosedRow>,
     pub activations: Vec<ActivationRow>,
+    pub audit: Vec<AuditRow>,
     pub failure: Option<OlapError>,
     pub asked: Vec<SqlStatement>,
 }
@@ -60,6 +61,10 @@ impl Olap for MemoryOlap {
 
     async fn activations(&self, statement: &SqlStatement) -> Result<Vec<ActivationRow>, OlapError> {
         Ok(self.ask(statement)?.activations.clone())
+    }
+
+    async fn audit(&self, statement: &SqlStatement) -> Result<Vec<AuditRow>, OlapError> {
+        Ok(self.ask(statement)?.audit.clone())
     }
 
     async fn ping(&self) -> Result<(), OlapError> {

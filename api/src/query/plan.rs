@@ -12,6 +12,7 @@ use neonhub_schemas::window::Calendar;
 
 use super::request::{DimensionFilter, DimensionOperator, MetricQuery, Order, QueryGrain};
 use super::span::{Span, SpanRequest, previous};
+use crate::auth::Grant;
 use crate::catalog::{Catalog, Metric};
 use crate::problem::Problem;
 
@@ -60,17 +61,18 @@ pub struct Plan {
 
 impl Plan {
     /// # Errors
-    /// 400 names what is wrong; 422: more windows than may be answered.
+    /// 400 names what is wrong; 403: the caller's grant does not reach so far; 422: more windows than may be answered.
     pub fn new(
         query: &MetricQuery,
         catalog: &Catalog,
-        workspace: &str,
+        grant: &Grant,
         workspace_zone: &str,
         max_rows: usize,
     ) -> Result<Self, Problem> {
         let series = check_metrics(query, catalog)?;
         check_groups(query, catalog)?;
-        let filters = check_filters(query, catalog)?;
+        let mut filters = check_filters(query, catalog)?;
+        filters.extend(granted_rows(query, catalog, grant)?);
         check_order(query)?;
         let limit = check_limit(query.limit, max_rows)?;
         let zone = query.timezone.as_deref().unwrap_or(workspace_zone);
@@ -99,7 +101,7 @@ impl Plan {
             }
         };
         Ok(Self {
-            workspace: workspace.to_owned(),
+            workspace: grant.workspace.clone(),
             zone: zone.to_owned(),
             grain: query.grain,
             span,
@@ -218,6 +220,25 @@ fn check_filters(query: &MetricQuery, catalog: &Catalog) -> Result<Vec<Filter>, 
     query.filters.iter().enumerate().map(check).collect()
 }
 
+/// What the grant adds to the filters, whatever the query asks for: every row that is read passes them.
+fn granted_rows(query: &MetricQuery, catalog: &Catalog, grant: &Grant) -> Result<Vec<Filter>, Problem> {
+    if let Some(name) = query.metrics.iter().find(|name| !grant.shows(name)) {
+        return Err(Problem::new(StatusCode::FORBIDDEN, format!("the token does not show `{name}`")));
+    }
+    for dimension in grant.rows.keys() {
+        if let Some(name) = query.metrics.iter().find(|name| !catalog.dimensions(name).contains(dimension.as_str())) {
+            let detail = format!("the token shows rows by `{dimension}`, which `{name}` does not have");
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+        }
+    }
+    let filter = |(dimension, values): (&String, &BTreeSet<String>)| Filter {
+        dimension: dimension.clone(),
+        operator: DimensionOperator::In,
+        values: values.iter().cloned().collect(),
+    };
+    Ok(grant.rows.iter().map(filter).collect())
+}
+
 fn filter_values(field: &str, filter: &DimensionFilter) -> Result<Vec<String>, Problem> {
     use serde_json::Value;
     let given = match (&filter.value, &filter.values) {
@@ -273,7 +294,11 @@ pub(super) mod tests {
     }
 
     pub fn plan(json: serde_json::Value) -> Result<Plan, Problem> {
-        Plan::new(&query(json), &Catalog::new(&[]), "acme", "UTC", 50_000)
+        granted(json, &Grant::whole("acme"))
+    }
+
+    fn granted(json: serde_json::Value, grant: &Grant) -> Result<Plan, Problem> {
+        Plan::new(&query(json), &Catalog::new(&[]), grant, "UTC", 50_000)
     }
 
     #[test]
@@ -303,6 +328,32 @@ pub(super) mod tests {
         assert!(problem.detail.contains("`page_views`") && problem.detail.contains("`policy`"), "{}", problem.detail);
         let problem = plan(json!({"grain": "minute", "from": "2000-01-01T00:00:00Z"})).unwrap_err();
         assert_eq!(problem.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+
+    #[test]
+    fn a_grant_is_part_of_every_plan() {
+        use serde_json::json;
+        let grant = Grant {
+            metrics: Some(["clicks".to_owned(), "ctr".to_owned()].into()),
+            rows: [("campaign".to_owned(), ["men".to_owned()].into())].into(),
+            ..Grant::whole("acme")
+        };
+        let of_men = Filter {
+            dimension: "campaign".to_owned(),
+            operator: DimensionOperator::In,
+            values: vec!["men".to_owned()],
+        };
+        let wider = json!({"metrics": ["ctr"], "filters": [{"dimension": "campaign", "op": "ne", "value": "men"}]});
+        for query in [json!({}), json!({"group_by": ["campaign"], "compare": "previous_period"}), wider] {
+            assert!(granted(query.clone(), &grant).unwrap().filters.contains(&of_men), "{query}");
+        }
+        for query in [json!({"metrics": ["impressions"]}), json!({"metrics": ["clicks", "spend"]})] {
+            assert_eq!(granted(query, &grant).unwrap_err().status, StatusCode::FORBIDDEN);
+        }
+        let of_policy =
+            Grant { rows: [("policy".to_owned(), ["bts".to_owned()].into())].into(), ..Grant::whole("acme") };
+        let problem = granted(json!({"metrics": ["page_views"]}), &of_policy).unwrap_err();
+        assert_eq!(problem.status, StatusCode::FORBIDDEN, "it has no policy to filter by");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::openapi::ReadProblems;
-use crate::auth::Caller;
+use crate::auth::{Caller, MetricsRead};
 use crate::catalog::{Catalog, Metric};
 use crate::problem::Problem;
 use crate::state::ApiState;
@@ -46,10 +46,14 @@ pub struct Catalogue {
     get, path = "/v1/metrics", tag = "metrics", security(("api_key" = [])),
     responses((status = 200, body = Catalogue), ReadProblems)
 )]
-pub async fn list_metrics(State(state): State<ApiState>, caller: Caller) -> Result<Json<Catalogue>, Problem> {
-    let catalog = state.definitions().catalog(&caller.workspace).await?;
-    let metrics = catalog.iter().map(|metric| entry(&catalog, metric)).collect();
-    Ok(Json(Catalogue { metrics, timezone: state.config().zone_of(&caller.workspace).to_owned() }))
+pub async fn list_metrics(
+    State(state): State<ApiState>,
+    caller: Caller<MetricsRead>,
+) -> Result<Json<Catalogue>, Problem> {
+    let catalog = state.definitions().catalog(caller.workspace()).await?;
+    let shown = catalog.iter().filter(|metric| caller.grant.shows(&metric.name));
+    let metrics = shown.map(|metric| entry(&catalog, metric)).collect();
+    Ok(Json(Catalogue { metrics, timezone: state.config().zone_of(caller.workspace()).to_owned() }))
 }
 
 fn entry(catalog: &Catalog, metric: &Metric) -> CatalogueEntry {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::openapi::DefinitionProblems;
-use crate::auth::Caller;
+use crate::auth::{Caller, DefinitionsRead, DefinitionsWrite};
 use crate::definitions::Precondition;
 use crate::extract::JsonBody;
 use crate::olap::{ActivationRow, Param, SqlStatement};
@@ -97,13 +97,14 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
 )]
 pub async fn put_definition(
     State(state): State<ApiState>,
-    caller: Caller,
+    caller: Caller<DefinitionsWrite>,
     Path(name): Path<String>,
     headers: HeaderMap,
     JsonBody(text): JsonBody<DefinitionText>,
 ) -> Result<Answer, Problem> {
     let precondition = precondition(&headers)?;
-    let (record, status) = state.definitions().put(&caller.workspace, &name, text, precondition).await?;
+    let (record, status) =
+        state.definitions().put(caller.workspace(), &name, text, precondition, &caller.actor).await?;
     answer(status, record, None)
 }
 
@@ -115,7 +116,7 @@ pub async fn put_definition(
 )]
 pub async fn get_definition(
     State(state): State<ApiState>,
-    caller: Caller,
+    caller: Caller<DefinitionsRead>,
     Path(name): Path<String>,
 ) -> Result<Answer, Problem> {
     if let Some((_, definition)) = built_in().into_iter().find(|(known, _)| *known == name) {
@@ -123,8 +124,8 @@ pub async fn get_definition(
             DefinitionAnswer { name, built_in: true, revision: 0, definition, updated_at: None, activations: None };
         return tagged(StatusCode::OK, body);
     }
-    let record = state.definitions().get(&caller.workspace, &name).await?;
-    let statement = activations(&caller.workspace, &name, record.revision);
+    let record = state.definitions().get(caller.workspace(), &name).await?;
+    let statement = activations(caller.workspace(), &name, record.revision);
     // The definition can be told without ClickHouse.
     let found = state.olap().activations(&statement).await;
     let found = found.inspect_err(|error| tracing::warn!(%error, "activations could not be read")).ok();
@@ -142,12 +143,12 @@ pub async fn get_definition(
 )]
 pub async fn delete_definition(
     State(state): State<ApiState>,
-    caller: Caller,
+    caller: Caller<DefinitionsWrite>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let precondition = precondition(&headers)?;
-    state.definitions().delete(&caller.workspace, &name, precondition).await?;
+    state.definitions().delete(caller.workspace(), &name, precondition, &caller.actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

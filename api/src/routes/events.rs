@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 
 use super::openapi::QueryProblems;
-use crate::auth::Caller;
+use crate::auth::{Caller, EventsRead};
 use crate::events;
 use crate::events::request::EventsQuery;
 use crate::events::view::EventsPage;
@@ -31,12 +31,12 @@ pub struct PageQuery {
 )]
 pub async fn query_events(
     State(state): State<ApiState>,
-    caller: Caller,
+    caller: Caller<EventsRead>,
     UrlQuery(page_query): UrlQuery<PageQuery>,
     JsonBody(mut request): JsonBody<EventsQuery>,
 ) -> Result<(HeaderMap, Json<EventsPage>), Problem> {
     request.cursor = page_query.cursor.or(request.cursor);
-    let page = events::run(state.olap(), &caller.workspace, &request).await?;
+    let page = events::run(state.olap(), caller.workspace(), &request).await?;
     let mut headers = HeaderMap::new();
     if let Some(cursor) = &page.next_cursor {
         let link = format!("</v1/events/query?cursor={cursor}>; rel=\"next\"");

@@ -28,7 +28,7 @@ pub struct Part {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Readiness {
     pub ready: bool,
-    /// `clickhouse`, `store`, `log`.
+    /// `clickhouse`, `store`, `log`, `keys`.
     pub parts: BTreeMap<&'static str, Part>,
 }
 
@@ -69,9 +69,10 @@ async fn part<E: std::fmt::Display>(answer: impl Future<Output = Result<(), E>>)
 )]
 pub async fn ready(State(state): State<ApiState>) -> Response {
     let log = async { state.hub().failure().map_or(Ok(()), Err) };
-    let (clickhouse, store, log) =
-        futures::join!(part(state.olap().ping()), part(state.definitions().ping()), part(log));
-    let parts = BTreeMap::from([("clickhouse", clickhouse), ("store", store), ("log", log)]);
+    let keys = async { if state.keys().are_read() { Ok(()) } else { Err("keys are still being read") } };
+    let (clickhouse, store, log, keys) =
+        futures::join!(part(state.olap().ping()), part(state.ping_store()), part(log), part(keys));
+    let parts = BTreeMap::from([("clickhouse", clickhouse), ("store", store), ("log", log), ("keys", keys)]);
     let away: Vec<&str> = parts.iter().filter(|(_, part)| !part.ready).map(|(name, _)| *name).collect();
     if away.is_empty() {
         return Json(Readiness { ready: true, parts }).into_response();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use crate::auth::Grant;
 use crate::catalog::{Catalog, is_built_in};
 use crate::feed::filter::LiveFilter;
 use crate::feed::follow::{Delivery, Follow, Start};
@@ -36,18 +37,18 @@ pub fn start_from(last_event_id: Option<&str>, from: Option<&str>) -> Result<Sta
 /// What a subscription asks for, once it is known that its metrics are pushed.
 ///
 /// # Errors
-/// 400: no such metric, a derived one, no such grain, or a filter without a colon. 503: the store does not answer.
+/// 400: no such metric, a derived one, no such grain, or a filter without a colon. 403: the grant does not show it. 503: the store does not answer.
 pub async fn checked_filter(
     state: &ApiState,
-    workspace: &str,
+    grant: &Grant,
     metrics: impl IntoIterator<Item = String>,
     grain: Option<&str>,
     filters: impl IntoIterator<Item = String>,
 ) -> Result<LiveFilter, Problem> {
-    let filter = LiveFilter::read(workspace, metrics, grain, filters)?;
+    let filter = LiveFilter::read(&grant.workspace, metrics, grain, filters)?.within(grant)?;
     // Built-in names need no store, so that their subscriptions begin while it is away.
     if filter.metrics.iter().any(|name| !is_built_in(name)) {
-        filter.check_metrics(&state.definitions().catalog(workspace).await?)?;
+        filter.check_metrics(&state.definitions().catalog(&grant.workspace).await?)?;
     } else {
         filter.check_metrics(&Catalog::new(&[]))?;
     }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::live::{CHANNEL, checked_filter, start_from, subscribe};
 use super::openapi::ReadProblems;
-use crate::auth::BrowserCaller;
+use crate::auth::{BrowserCaller, MetricsRead};
 use crate::extract::UrlQuery;
 use crate::feed::follow::Delivery;
 use crate::problem::Problem;
@@ -35,14 +35,14 @@ use crate::state::ApiState;
 )]
 pub async fn live_metrics(
     State(state): State<ApiState>,
-    caller: BrowserCaller,
+    BrowserCaller(caller): BrowserCaller<MetricsRead>,
     UrlQuery(pairs): UrlQuery<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let all = |name: &'static str| pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.clone());
     let one = |name: &'static str| all(name).next();
     let metrics = all("metrics").flat_map(|names| names.split(',').map(str::to_owned).collect::<Vec<_>>());
-    let filter = checked_filter(&state, &caller.workspace, metrics, one("grain").as_deref(), all("filter")).await?;
+    let filter = checked_filter(&state, &caller.grant, metrics, one("grain").as_deref(), all("filter")).await?;
     let from_header = headers.get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let start = start_from(from_header.or_else(|| one("last_event_id")).as_deref(), one("from").as_deref())?;
     let (out, deliveries) = mpsc::channel(CHANNEL);

@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 
 use super::live::{CHANNEL, Deliveries, checked_filter, start_from, subscribe};
 use super::openapi::ReadProblems;
-use crate::auth::BrowserCaller;
+use crate::auth::{BrowserCaller, Grant, MetricsRead};
 use crate::extract::parse;
 use crate::feed::follow::Delivery;
 use crate::problem::Problem;
@@ -66,7 +66,7 @@ struct Filter {
 )]
 pub async fn live_socket(
     State(state): State<ApiState>,
-    caller: BrowserCaller,
+    BrowserCaller(caller): BrowserCaller<MetricsRead>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let upgrade = upgrade.map_err(|rejection| {
@@ -82,7 +82,7 @@ pub async fn live_socket(
         // Every message is flushed.
         .write_buffer_size(0);
     Ok(upgrade.on_upgrade(move |socket| async move {
-        if let Err(error) = Connection::new(state, caller.workspace).run(socket).await {
+        if let Err(error) = Connection::new(state, caller.grant).run(socket).await {
             tracing::debug!(%error, "a live socket ended");
         }
     }))
@@ -96,7 +96,7 @@ pub(crate) fn is_client_message(message: &[u8]) -> bool {
 
 struct Connection {
     state: ApiState,
-    workspace: String,
+    grant: Grant,
     subscriptions: HashMap<Arc<str>, AbortHandle>,
 }
 
@@ -107,8 +107,8 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    fn new(state: ApiState, workspace: String) -> Self {
-        Self { state, workspace, subscriptions: HashMap::new() }
+    fn new(state: ApiState, grant: Grant) -> Self {
+        Self { state, grant, subscriptions: HashMap::new() }
     }
 
     async fn run(mut self, mut socket: WebSocket) -> Result<(), axum::Error> {
@@ -170,7 +170,7 @@ impl Connection {
             return Err(Problem::field("subscribe", detail));
         }
         let (metrics, grain) = (wanted.metrics, wanted.grain.as_deref());
-        let mut filter = checked_filter(&self.state, &self.workspace, metrics, grain, Vec::new()).await?;
+        let mut filter = checked_filter(&self.state, &self.grant, metrics, grain, Vec::new()).await?;
         filter.dimensions = wanted.filters.into_iter().map(|filter| (filter.dimension, filter.value)).collect();
         let start = start_from(wanted.last_event_id.as_deref(), wanted.from.as_deref())?;
         let tag: Arc<str> = wanted.id.as_str().into();

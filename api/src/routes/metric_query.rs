@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 
 use super::openapi::QueryProblems;
-use crate::auth::Caller;
+use crate::auth::{Caller, MetricsRead};
 use crate::extract::JsonBody;
 use crate::problem::Problem;
 use crate::query;
@@ -20,12 +20,12 @@ use crate::state::ApiState;
 )]
 pub async fn query_metrics(
     State(state): State<ApiState>,
-    caller: Caller,
+    caller: Caller<MetricsRead>,
     JsonBody(request): JsonBody<MetricQuery>,
 ) -> Result<Json<Answer>, Problem> {
-    let catalog = state.definitions().catalog(&caller.workspace).await?;
-    let zone = state.config().zone_of(&caller.workspace);
+    let catalog = state.definitions().catalog(caller.workspace()).await?;
+    let zone = state.config().zone_of(caller.workspace());
     let max_rows = state.config().max_rows;
     let now_ms = state.now_ms();
-    query::run(state.olap(), &catalog, &caller.workspace, zone, max_rows, now_ms, &request).await.map(Json)
+    query::run(state.olap(), &catalog, &caller.grant, zone, max_rows, now_ms, &request).await.map(Json)
 }

@@ -47,9 +47,13 @@ fn problems(statuses: &[(u16, &str)]) -> Responses {
 
 const BAD_REQUEST: (u16, &str) = (400, "something is wrong with `field`");
 const UNAUTHORIZED: (u16, &str) = (401, "no API key, or an unknown one");
+const FORBIDDEN: (u16, &str) = (403, "the key lacks the scope, or the token does not reach so far");
+const TOO_MANY: (u16, &str) = (429, "more requests a minute than the key or token may make: see Retry-After");
 const NOT_FOUND: (u16, &str) = (404, "there is no such thing");
 const CONFLICT: (u16, &str) =
     (409, "built in, needed by a derived metric, or changed by somebody else at the same time");
+const KEY_CONFLICT: (u16, &str) =
+    (409, "not in force any more, too many keys, no deployment secret, or changed by somebody else at the same time");
 const PRECONDITION: (u16, &str) = (412, "the definition is not the one that If-Match or If-None-Match asks for");
 const SLOW_BODY: (u16, &str) = (408, "the body came too slowly");
 const TOO_LARGE: (u16, &str) = (413, "the body is too large");
@@ -63,6 +67,8 @@ const TIMEOUT: (u16, &str) = (504, "the query took too long");
 pub struct QueryProblems;
 /// Of changes to definitions.
 pub struct DefinitionProblems;
+/// Of changes to keys.
+pub struct AdminProblems;
 /// Of everything that only reads and has no body.
 pub struct ReadProblems;
 /// Of what needs no key.
@@ -70,7 +76,19 @@ pub struct PublicProblems;
 
 impl IntoResponses for QueryProblems {
     fn responses() -> Responses {
-        problems(&[BAD_REQUEST, UNAUTHORIZED, SLOW_BODY, TOO_LARGE, MEDIA_TYPE, TOO_MUCH, INTERNAL, AWAY, TIMEOUT])
+        problems(&[
+            BAD_REQUEST,
+            UNAUTHORIZED,
+            FORBIDDEN,
+            SLOW_BODY,
+            TOO_LARGE,
+            MEDIA_TYPE,
+            TOO_MUCH,
+            TOO_MANY,
+            INTERNAL,
+            AWAY,
+            TIMEOUT,
+        ])
     }
 }
 
@@ -79,12 +97,14 @@ impl IntoResponses for DefinitionProblems {
         problems(&[
             BAD_REQUEST,
             UNAUTHORIZED,
+            FORBIDDEN,
             NOT_FOUND,
             CONFLICT,
             SLOW_BODY,
             PRECONDITION,
             TOO_LARGE,
             MEDIA_TYPE,
+            TOO_MANY,
             INTERNAL,
             AWAY,
             TIMEOUT,
@@ -92,9 +112,27 @@ impl IntoResponses for DefinitionProblems {
     }
 }
 
+impl IntoResponses for AdminProblems {
+    fn responses() -> Responses {
+        problems(&[
+            BAD_REQUEST,
+            UNAUTHORIZED,
+            FORBIDDEN,
+            NOT_FOUND,
+            KEY_CONFLICT,
+            SLOW_BODY,
+            TOO_LARGE,
+            MEDIA_TYPE,
+            TOO_MANY,
+            INTERNAL,
+            AWAY,
+        ])
+    }
+}
+
 impl IntoResponses for ReadProblems {
     fn responses() -> Responses {
-        problems(&[BAD_REQUEST, UNAUTHORIZED, INTERNAL, AWAY])
+        problems(&[BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, TOO_MANY, INTERNAL, AWAY])
     }
 }
 

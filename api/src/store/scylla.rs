@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use neonhub_schemas::control::DefinitionRecord;
 use neonhub_schemas::migrations::{CQL, ClickHouseTarget};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::response::query_result::QueryResult;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::{Consistency, SerialConsistency, Statement};
-use scylla::value::{CqlValue, Row};
+use scylla::value::{CqlValue, Row as CqlRow};
+use serde_json::value::RawValue;
 
-use super::{DefinitionStore, StoreError};
+use super::{Row, Store, StoreError, Table};
 
 /// Where the store is.
 #[derive(Clone, Debug)]
@@ -39,6 +39,12 @@ impl Default for ScyllaConfig {
 
 pub struct ScyllaStore {
     session: Session,
+    metric_definitions: Statements,
+    access_keys: Statements,
+}
+
+/// Of one table.
+struct Statements {
     get: PreparedStatement,
     list: PreparedStatement,
     list_all: PreparedStatement,
@@ -47,10 +53,15 @@ pub struct ScyllaStore {
     ping: PreparedStatement,
 }
 
-const COLUMNS: &str = "workspace, name, revision, definition, updated_at";
-
 /// As a row of the table: text and numbers as CQL has them.
 type Stored = (String, String, i64, Option<String>, i64);
+
+fn body_column(table: Table) -> &'static str {
+    match table {
+        Table::MetricDefinitions => "definition",
+        Table::AccessKeys => "body",
+    }
+}
 
 impl ScyllaStore {
     /// Connects, makes the keyspace where it is missing and applies the migrations.
@@ -70,32 +81,45 @@ impl ScyllaStore {
             .await
             .map_err(away)?;
         migrate(&session, config).await?;
+        Ok(Self {
+            metric_definitions: Statements::prepare(&session, Table::MetricDefinitions, config).await?,
+            access_keys: Statements::prepare(&session, Table::AccessKeys, config).await?,
+            session,
+        })
+    }
+
+    fn of(&self, table: Table) -> &Statements {
+        match table {
+            Table::MetricDefinitions => &self.metric_definitions,
+            Table::AccessKeys => &self.access_keys,
+        }
+    }
+}
+
+impl Statements {
+    async fn prepare(session: &Session, table: Table, config: &ScyllaConfig) -> Result<Self, StoreError> {
+        let (name, body) = (table.name(), body_column(table));
+        let columns = format!("workspace, name, revision, {body}, updated_at");
         let prepare = |text: String| {
-            let session = &session;
             let mut statement = Statement::new(text);
             statement.set_consistency(Consistency::Quorum);
             statement.set_serial_consistency(Some(SerialConsistency::Serial));
             statement.set_request_timeout(Some(config.request_timeout));
             async move { session.prepare(statement).await.map_err(away) }
         };
-        let mut get =
-            prepare(format!("SELECT {COLUMNS} FROM metric_definitions WHERE workspace = ? AND name = ?")).await?;
+        let mut get = prepare(format!("SELECT {columns} FROM {name} WHERE workspace = ? AND name = ?")).await?;
         // A read in the serial order sees the outcome of every transaction before it.
         get.set_consistency(Consistency::Serial);
+        let update = format!(
+            "UPDATE {name} SET revision = ?, {body} = ?, updated_at = ? WHERE workspace = ? AND name = ? IF revision = ?"
+        );
         Ok(Self {
             get,
-            list: prepare(format!("SELECT {COLUMNS} FROM metric_definitions WHERE workspace = ?")).await?,
-            list_all: prepare(format!("SELECT {COLUMNS} FROM metric_definitions")).await?,
-            insert: prepare(format!("INSERT INTO metric_definitions ({COLUMNS}) VALUES (?, ?, ?, ?, ?) IF NOT EXISTS"))
-                .await?,
-            update: prepare(
-                "UPDATE metric_definitions SET revision = ?, definition = ?, updated_at = ? \
-                 WHERE workspace = ? AND name = ? IF revision = ?"
-                    .to_owned(),
-            )
-            .await?,
-            ping: prepare("SELECT workspace FROM metric_definitions LIMIT 1".to_owned()).await?,
-            session,
+            list: prepare(format!("SELECT {columns} FROM {name} WHERE workspace = ?")).await?,
+            list_all: prepare(format!("SELECT {columns} FROM {name}")).await?,
+            insert: prepare(format!("INSERT INTO {name} ({columns}) VALUES (?, ?, ?, ?, ?) IF NOT EXISTS")).await?,
+            update: prepare(update).await?,
+            ping: prepare(format!("SELECT workspace FROM {name} LIMIT 1")).await?,
         })
     }
 }
@@ -124,13 +148,13 @@ fn damaged(error: impl std::fmt::Display) -> StoreError {
     StoreError::Damaged(error.to_string())
 }
 
-fn read_row((workspace, name, revision, definition, updated_at): Stored) -> Result<DefinitionRecord, StoreError> {
-    let definition = definition.map(|text| serde_json::from_str(&text)).transpose().map_err(damaged)?;
+fn read_row((workspace, name, revision, body, updated_at): Stored) -> Result<Row, StoreError> {
+    let body = body.map(RawValue::from_string).transpose().map_err(damaged)?;
     let revision = u64::try_from(revision).map_err(damaged)?;
-    Ok(DefinitionRecord { workspace, name, revision, definition, updated_at })
+    Ok(Row { workspace, name, revision, body, updated_at })
 }
 
-fn read_rows(result: QueryResult) -> Result<Vec<DefinitionRecord>, StoreError> {
+fn read_rows(result: QueryResult) -> Result<Vec<Row>, StoreError> {
     let result = result.into_rows_result().map_err(damaged)?;
     let rows = result.rows::<Stored>().map_err(damaged)?;
     rows.map(|row| read_row(row.map_err(damaged)?)).collect()
@@ -139,7 +163,7 @@ fn read_rows(result: QueryResult) -> Result<Vec<DefinitionRecord>, StoreError> {
 /// The first column of a lightweight transaction's answer, `[applied]`.
 fn was_applied(result: QueryResult) -> Result<bool, StoreError> {
     let result = result.into_rows_result().map_err(damaged)?;
-    let row: Row = result.first_row().map_err(damaged)?;
+    let row: CqlRow = result.first_row().map_err(damaged)?;
     match row.columns.first() {
         Some(Some(CqlValue::Boolean(is_applied))) => Ok(*is_applied),
         _ => Err(damaged("a transaction did not say whether it was applied")),
@@ -147,38 +171,38 @@ fn was_applied(result: QueryResult) -> Result<bool, StoreError> {
 }
 
 #[async_trait]
-impl DefinitionStore for ScyllaStore {
-    async fn get(&self, workspace: &str, name: &str) -> Result<Option<DefinitionRecord>, StoreError> {
-        let result = self.session.execute_unpaged(&self.get, (workspace, name)).await.map_err(away)?;
+impl Store for ScyllaStore {
+    async fn get(&self, table: Table, workspace: &str, name: &str) -> Result<Option<Row>, StoreError> {
+        let result = self.session.execute_unpaged(&self.of(table).get, (workspace, name)).await.map_err(away)?;
         Ok(read_rows(result)?.into_iter().next())
     }
 
-    async fn list(&self, workspace: &str) -> Result<Vec<DefinitionRecord>, StoreError> {
-        read_rows(self.session.execute_unpaged(&self.list, (workspace,)).await.map_err(away)?)
+    async fn list(&self, table: Table, workspace: &str) -> Result<Vec<Row>, StoreError> {
+        read_rows(self.session.execute_unpaged(&self.of(table).list, (workspace,)).await.map_err(away)?)
     }
 
-    async fn list_all(&self) -> Result<Vec<DefinitionRecord>, StoreError> {
-        read_rows(self.session.execute_unpaged(&self.list_all, ()).await.map_err(away)?)
+    async fn list_all(&self, table: Table) -> Result<Vec<Row>, StoreError> {
+        read_rows(self.session.execute_unpaged(&self.of(table).list_all, ()).await.map_err(away)?)
     }
 
-    async fn put_if(&self, record: &DefinitionRecord, expected: Option<u64>) -> Result<bool, StoreError> {
-        let definition = record.definition.as_ref().map(serde_json::to_string).transpose().map_err(damaged)?;
-        let revision = i64::try_from(record.revision).map_err(damaged)?;
+    async fn put_if(&self, table: Table, row: &Row, expected: Option<u64>) -> Result<bool, StoreError> {
+        let body = row.body.as_deref().map(RawValue::get);
+        let revision = i64::try_from(row.revision).map_err(damaged)?;
         let result = match expected {
             None => {
-                let values = (&record.workspace, &record.name, revision, definition, record.updated_at);
-                self.session.execute_unpaged(&self.insert, values).await
+                let values = (&row.workspace, &row.name, revision, body, row.updated_at);
+                self.session.execute_unpaged(&self.of(table).insert, values).await
             }
             Some(expected) => {
                 let expected = i64::try_from(expected).map_err(damaged)?;
-                let values = (revision, definition, record.updated_at, &record.workspace, &record.name, expected);
-                self.session.execute_unpaged(&self.update, values).await
+                let values = (revision, body, row.updated_at, &row.workspace, &row.name, expected);
+                self.session.execute_unpaged(&self.of(table).update, values).await
             }
         };
         was_applied(result.map_err(away)?)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.session.execute_unpaged(&self.ping, ()).await.map(drop).map_err(away)
+        self.session.execute_unpaged(&self.metric_definitions.ping, ()).await.map(drop).map_err(away)
     }
 }

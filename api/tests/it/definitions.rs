@@ -3,6 +3,7 @@
 use axum::http::Method;
 use neonhub_api::olap::ActivationRow;
 use neonhub_schemas::control::DefinitionRecord;
+use neonhub_schemas::topics::Topic;
 use serde_json::{Value, json};
 
 use crate::rig::Rig;
@@ -18,7 +19,8 @@ fn published(rig: &Rig) -> Vec<(String, u64, bool)> {
         assert_eq!(record.key, parsed.key().as_bytes());
         (parsed.name, parsed.revision, parsed.definition.is_some())
     };
-    rig.control.records().into_iter().map(read).collect()
+    let of_control = rig.control.records().into_iter().filter(|record| record.topic == Topic::Control);
+    of_control.map(read).collect()
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! The query API over HTTP, on fakes of every port.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod definitions;
 #[cfg(test)]
 mod live;
@@ -12,3 +16,5 @@ mod queries;
 mod rig;
 #[cfg(test)]
 mod surface;
+#[cfg(test)]
+mod tokens;

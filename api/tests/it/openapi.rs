@@ -38,7 +38,7 @@ async fn every_operation_declares_its_problems() {
             assert!(!has_body || responses.contains_key("415") && responses.contains_key("413"), "{method} {path}");
         }
     }
-    assert_eq!(operations, 12);
+    assert_eq!(operations, 17);
     let mut found = Vec::new();
     references(&document, &mut found);
     assert!(found.len() > 10);

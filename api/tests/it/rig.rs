@@ -1,7 +1,7 @@
 //! An API on fakes, and requests to it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,6 +13,7 @@ use neonhub_api::feed::memory::MemoryFeed;
 use neonhub_api::olap::memory::MemoryOlap;
 use neonhub_api::store::memory::MemoryStore;
 use neonhub_api::{ApiConfig, ApiState, Parts, router};
+use neonhub_schemas::access::{KeyRing, KeySecret, SharedKeyRing};
 use neonhub_schemas::event::Source;
 use neonhub_schemas::metric::MetricKey;
 use neonhub_schemas::window::{Aggregate, Epoch, Grain, Sample, WindowState, WindowUpsert};
@@ -29,6 +30,9 @@ pub struct Rig {
     pub store: Arc<MemoryStore>,
     pub control: Arc<MemoryControl>,
     pub feed: MemoryFeed,
+    pub keys: SharedKeyRing,
+    /// Milliseconds; goes on by one with every look.
+    pub now: Arc<AtomicI64>,
 }
 
 pub struct Answer {
@@ -58,16 +62,23 @@ impl Rig {
         let olap = Arc::new(MemoryOlap::default());
         let store = Arc::new(MemoryStore::default());
         let control = Arc::new(MemoryControl::default());
-        let now = AtomicI64::new(1_574_553_600_000);
+        let now = Arc::new(AtomicI64::new(1_574_553_600_000));
+        let of_clock = Arc::clone(&now);
+        let random = AtomicU64::new(1);
+        let secret = KeySecret::new("a secret of the tests, long enough").unwrap();
+        let keys = Arc::new(RwLock::new(KeyRing::new(Some(secret))));
+        keys.write().unwrap().complete();
         let parts = Parts {
             olap: olap.clone(),
             store: store.clone(),
             control: control.clone(),
             feed: Arc::new(feed.clone()),
-            clock: Arc::new(move || now.fetch_add(1, Ordering::SeqCst)),
+            keys: keys.clone(),
+            clock: Arc::new(move || of_clock.fetch_add(1, Ordering::SeqCst)),
+            random: Arc::new(move || random.fetch_add(1, Ordering::SeqCst).into()),
         };
         let state = ApiState::start(config, parts).unwrap();
-        Self { router: router(state.clone()), state, olap, store, control, feed }
+        Self { router: router(state.clone()), state, olap, store, control, feed, keys, now }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
@@ -84,7 +95,10 @@ impl Rig {
     }
 
     pub async fn call_with(&self, method: Method, path: &str, body: Option<Value>, headers: &[(&str, &str)]) -> Answer {
-        let mut request = Request::builder().method(method).uri(path).header("authorization", "Bearer secret");
+        let mut request = Request::builder().method(method).uri(path);
+        if headers.iter().all(|(name, _)| *name != "authorization") {
+            request = request.header("authorization", "Bearer secret");
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

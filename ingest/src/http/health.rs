@@ -26,6 +26,8 @@ pub(super) struct Readiness {
     listener: String,
     #[schema(example = "ready")]
     capacity: String,
+    #[schema(example = "ready")]
+    keys: String,
 }
 
 /// The process runs.
@@ -45,9 +47,11 @@ pub(super) async fn ready(State(state): State<IngestState>) -> Response {
     let listener = state.is_draining().then(|| "shutting down".to_owned());
     let full = state.bytes_in_flight().available_permits() < state.limits().max_body_bytes;
     let capacity = full.then(|| "too many bytes in flight".to_owned());
-    let ready = log.is_none() && listener.is_none() && capacity.is_none();
+    let keys = (!state.keys().are_read()).then(|| "write keys are still being read".to_owned());
+    let ready = [&log, &listener, &capacity, &keys].into_iter().all(Option::is_none);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let readiness = Readiness { ready, log: part(log), listener: part(listener), capacity: part(capacity) };
+    let readiness =
+        Readiness { ready, log: part(log), listener: part(listener), capacity: part(capacity), keys: part(keys) };
     (status, Json(readiness)).into_response()
 }
 

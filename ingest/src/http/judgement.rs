@@ -1,6 +1,9 @@
 //! What is to be done with a request whose body is here: decided at once, so that nothing of the request but its records
 //! outlives the decision while the log is waited for.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use neonhub_schemas::{Envelope, NewRecord, Source};
@@ -8,7 +11,7 @@ use neonhub_schemas::{Envelope, NewRecord, Source};
 use super::answer::{Accepted, RejectedEvent};
 use super::body::BodyError;
 use super::door::{Door, source_of};
-use super::keys::{KnownKey, stated_in_head};
+use super::keys::{KnownKey, NotYet, stated_in_head};
 use super::pixel;
 use super::problem::Problem;
 use super::quota::Verdict;
@@ -37,7 +40,7 @@ pub(super) struct Judge<'a> {
     pub(super) state: &'a IngestState,
     pub(super) received_at_ms: i64,
     /// What a quota said, and whose it is; the answer tells.
-    pub(super) quota: Option<(&'a KnownKey, Verdict)>,
+    pub(super) quota: Option<(Arc<KnownKey>, Verdict)>,
 }
 
 impl<'a> Judge<'a> {
@@ -46,7 +49,11 @@ impl<'a> Judge<'a> {
             return webhooks::judge(self, platform, &head.headers, body);
         }
         let stated_key = stated_in_head(&head.headers, head.uri.query());
-        let known_key = stated_key.as_deref().and_then(|stated| self.state.keys().find(stated));
+        let known_key = match stated_key.as_deref().map(|stated| self.state.keys().find(stated)).transpose() {
+            Ok(found) => found.flatten(),
+            Err(NotYet) => return not_yet(),
+        };
+        let known_key = known_key.as_ref();
         let bytes = match body {
             Ok(bytes) => bytes,
             Err(BodyError::Problem(problem)) => return problem.into(),
@@ -67,20 +74,30 @@ impl<'a> Judge<'a> {
         &mut self,
         route: Route<'_>,
         bytes: &[u8],
-        known_key: Option<&'a KnownKey>,
+        known_key: Option<&Arc<KnownKey>>,
         is_stranger: bool,
     ) -> Judgement {
         self.state.metrics().plain_bytes(bytes.len());
         if is_stranger {
             return self.turn_away(bytes);
         }
+        // It outlives the body, whose events name its workspace.
+        let key_in_body;
         let parsed = match Body::parse(route, bytes) {
             Ok(parsed) => parsed,
             Err(refusal) => return self.refuse(known_key, &refusal, bytes),
         };
-        let key = known_key.or_else(|| parsed.write_key().and_then(|stated| self.state.keys().find(&stated)));
-        let Some(key) = key else { return self.turn_away(bytes) };
-        self.accept(route, &parsed, key, bytes)
+        if let Some(key) = known_key {
+            return self.accept(route, &parsed, key, bytes);
+        }
+        match parsed.write_key().map(|stated| self.state.keys().find(&stated)).transpose() {
+            Ok(found) => key_in_body = found.flatten(),
+            Err(NotYet) => return not_yet(),
+        }
+        match &key_in_body {
+            Some(key) => self.accept(route, &parsed, key, bytes),
+            None => self.turn_away(bytes),
+        }
     }
 
     /// The events of a known sender, as far as its quota goes.
@@ -88,12 +105,9 @@ impl<'a> Judge<'a> {
         &mut self,
         route: Route<'b>,
         parsed: &Body<'b>,
-        key: &'a KnownKey,
+        key: &'b Arc<KnownKey>,
         bytes: &[u8],
-    ) -> Judgement
-    where
-        'a: 'b,
-    {
+    ) -> Judgement {
         if let Err(problem) = self.take_quota(key, parsed.event_count()) {
             return problem.into();
         }
@@ -122,11 +136,11 @@ impl<'a> Judge<'a> {
         Judgement::Append { records, source, answer }
     }
 
-    fn take_quota(&mut self, key: &'a KnownKey, events: usize) -> Result<(), Box<Problem>> {
+    fn take_quota(&mut self, key: &Arc<KnownKey>, events: usize) -> Result<(), Box<Problem>> {
         // More than the limit is refused anyway, and says so better.
         let events = events.min(self.state.limits().max_batch_events);
         let verdict = key.quota.take(events);
-        self.quota = Some((key, verdict));
+        self.quota = Some((Arc::clone(key), verdict));
         match verdict {
             Verdict::Granted { .. } => Ok(()),
             Verdict::Later { wait } => {
@@ -142,7 +156,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The whole request is bad. A sender that is not known learns only that.
-    pub(super) fn refuse(&self, key: Option<&KnownKey>, refusal: &Refusal, original: &[u8]) -> Judgement {
+    pub(super) fn refuse(&self, key: Option<&Arc<KnownKey>>, refusal: &Refusal, original: &[u8]) -> Judgement {
         let Some(key) = key else {
             let turned_away = self.turn_away(original);
             // Too large is too large, whoever asks.
@@ -176,6 +190,12 @@ impl<'a> Judge<'a> {
         }
         Judgement::Refuse { problem: Box::new(Problem::refused(refusal)), dead_letters }
     }
+}
+
+/// Not 401: SDKs drop what is answered so.
+fn not_yet() -> Judgement {
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "keys_not_read", "write keys are still being read");
+    Judgement::from(Box::new(Problem { retry_after: Some(Duration::from_secs(1)), ..problem }))
 }
 
 fn nothing_valid(rejected: Vec<RejectedEvent>, too_large: bool, single: bool) -> Problem {

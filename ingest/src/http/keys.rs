@@ -1,17 +1,21 @@
 //! Write keys: where a request states one, and whose it is.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use neonhub_schemas::access::{KeyRecord, Lookup, Scope};
 use subtle::ConstantTimeEq;
 
 use super::quota::KeyQuota;
 use super::state::Clock;
-use crate::config::WriteKey;
+use crate::config::{ManagedKeys, WriteKey};
 
+/// Whose events they are, and how many may come.
 pub(super) struct KnownKey {
-    key: String,
     pub(super) workspace: String,
     pub(super) quota: KeyQuota,
 }
@@ -19,26 +23,68 @@ pub(super) struct KnownKey {
 impl KnownKey {
     pub(super) fn new(key: WriteKey, clock: &Clock) -> Self {
         let quota = KeyQuota::new(key.events_per_second, key.burst, clock);
-        Self { key: key.key, workspace: key.workspace, quota }
+        Self { workspace: key.workspace, quota }
     }
 }
 
-pub(super) struct KeyRing(Vec<KnownKey>);
+/// Keys that people made are still being read: whether this is one cannot be told yet.
+pub(super) struct NotYet;
 
-impl KeyRing {
-    pub(super) fn new(keys: Vec<WriteKey>, clock: &Clock) -> Self {
-        Self(keys.into_iter().map(|key| KnownKey::new(key, clock)).collect())
+/// The keys of the settings, and those that people made.
+pub(super) struct WriteKeys {
+    fixed: Vec<(String, Arc<KnownKey>)>,
+    managed: ManagedKeys,
+    /// Of managed keys that were used, by id: the revision, and the quota as it stands.
+    used: Mutex<HashMap<String, (u64, Arc<KnownKey>)>>,
+    clock: Clock,
+}
+
+impl WriteKeys {
+    pub(super) fn new(fixed: Vec<WriteKey>, managed: ManagedKeys, clock: &Clock) -> Self {
+        let fixed = fixed.into_iter().map(|key| (key.key.clone(), Arc::new(KnownKey::new(key, clock)))).collect();
+        Self { fixed, managed, used: Mutex::default(), clock: clock.clone() }
     }
 
-    /// Looks at every key, whichever it is, so that the time taken tells nothing.
-    pub(super) fn find(&self, stated: &str) -> Option<&KnownKey> {
+    /// Looks at every key of the settings, whichever it is, so that the time taken tells nothing.
+    pub(super) fn find(&self, stated: &str) -> Result<Option<Arc<KnownKey>>, NotYet> {
         let mut found = None;
-        for known in &self.0 {
-            if bool::from(known.key.as_bytes().ct_eq(stated.as_bytes())) {
-                found = Some(known);
+        for (key, known) in &self.fixed {
+            if bool::from(key.as_bytes().ct_eq(stated.as_bytes())) {
+                found = Some(Arc::clone(known));
             }
         }
-        found
+        if found.is_some() {
+            return Ok(found);
+        }
+        let ring = self.managed.ring.read().unwrap_or_else(PoisonError::into_inner);
+        match ring.find(stated, (self.clock)()) {
+            Lookup::Found(key) if key.scopes.contains(&Scope::IngestWrite) => Ok(Some(self.of_managed(key))),
+            Lookup::Found(_) | Lookup::Unknown => Ok(None),
+            Lookup::NotYet => Err(NotYet),
+        }
+    }
+
+    /// Whether those that people made are known.
+    pub(super) fn are_read(&self) -> bool {
+        self.managed.ring.read().unwrap_or_else(PoisonError::into_inner).is_complete()
+    }
+
+    fn of_managed(&self, key: &KeyRecord) -> Arc<KnownKey> {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((revision, known)) = used.get(&key.id)
+            && *revision == key.revision
+        {
+            return Arc::clone(known);
+        }
+        let events_per_second = key.events_per_second.unwrap_or(self.managed.events_per_second);
+        let burst = match key.events_per_second {
+            Some(own) => own.saturating_mul(2).max(LEAST_BURST),
+            None => self.managed.burst,
+        };
+        let quota = KeyQuota::new(events_per_second, burst, &self.clock);
+        let known = Arc::new(KnownKey { workspace: key.workspace.clone(), quota });
+        used.insert(key.id.clone(), (key.revision, Arc::clone(&known)));
+        known
     }
 }
 
@@ -49,6 +95,9 @@ pub(crate) fn stated_in_head(headers: &HeaderMap, query: Option<&str>) -> Option
         parameters.find(|(name, _)| name == "writeKey").map(|(_, value)| value.into_owned())
     })
 }
+
+/// Events that a key with a quota of its own may send at once, at least: one batch of an SDK.
+const LEAST_BURST: u32 = 100;
 
 const LONGEST_CREDENTIALS: usize = 768;
 

@@ -8,7 +8,7 @@ use axum::http::HeaderValue;
 use neonhub_schemas::ids::is_workspace_name;
 use tokio::sync::Semaphore;
 
-use super::keys::KeyRing;
+use super::keys::WriteKeys;
 use super::metrics::IngestMetrics;
 use super::quota::StrangerLimit;
 use super::webhooks::WebhookRing;
@@ -27,7 +27,7 @@ pub struct IngestState(Arc<Shared>);
 struct Shared {
     limits: Limits,
     allowed_origins: Vec<HeaderValue>,
-    keys: KeyRing,
+    keys: WriteKeys,
     webhooks: WebhookRing,
     strangers: StrangerLimit,
     sink: Arc<dyn EventSink>,
@@ -78,7 +78,7 @@ impl IngestState {
         let permits = limits.max_bytes_in_flight.min(Semaphore::MAX_PERMITS);
         Ok(Self(Arc::new(Shared {
             allowed_origins,
-            keys: KeyRing::new(config.keys, &clock),
+            keys: WriteKeys::new(config.keys, config.managed_keys, &clock),
             webhooks: WebhookRing::new(config.webhook_secrets, &clock)?,
             strangers: StrangerLimit::new(&clock),
             sink,
@@ -106,7 +106,7 @@ impl IngestState {
         &self.0.allowed_origins
     }
 
-    pub(super) fn keys(&self) -> &KeyRing {
+    pub(super) fn keys(&self) -> &WriteKeys {
         &self.0.keys
     }
 

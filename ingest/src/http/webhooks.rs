@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use std::sync::Arc;
+
 use axum::http::HeaderMap;
 use neonhub_schemas::ids::is_workspace_name;
 
@@ -22,7 +24,7 @@ struct Signer {
     platform: String,
     secret: SigningSecret,
     /// Its workspace and quota.
-    key: KnownKey,
+    key: Arc<KnownKey>,
 }
 
 impl WebhookRing {
@@ -47,14 +49,14 @@ impl WebhookRing {
             if *owner != workspace {
                 return Err(fault("another workspace has the same, so whose a webhook is could not be told"));
             }
-            let key = KnownKey::new(WriteKey::new(workspace, secret, name.clone()), clock);
+            let key = Arc::new(KnownKey::new(WriteKey::new(workspace, secret, name.clone()), clock));
             signers.push(Signer { platform: name, secret: signing, key });
         }
         Ok(Self(signers))
     }
 
     /// Tries every secret of the platform, whichever it is, so that the time taken tells nothing.
-    fn find(&self, platform: &str, head: &SignedHead<'_>, body: &[u8]) -> Option<&KnownKey> {
+    fn find(&self, platform: &str, head: &SignedHead<'_>, body: &[u8]) -> Option<&Arc<KnownKey>> {
         let mut found = None;
         for signer in &self.0 {
             let is_for_platform = signer.platform == platform || signer.platform == ANY_PLATFORM;
@@ -95,7 +97,7 @@ fn verified<'h, 'k>(
     platform: &str,
     headers: &'h HeaderMap,
     body: &[u8],
-) -> Result<(SignedHead<'h>, &'k KnownKey), Refusal> {
+) -> Result<(SignedHead<'h>, &'k Arc<KnownKey>), Refusal> {
     let head = SignedHead::read(headers)?;
     head.check_time(judge.received_at_ms)?;
     let key = judge.state.webhooks().find(platform, &head, body).ok_or_else(SignedHead::unknown_signer)?;

@@ -6,6 +6,7 @@ mod bad_input;
 mod bodies;
 mod browsers;
 mod house;
+mod managed_keys;
 mod overload;
 mod properties;
 mod shutdown;

@@ -109,6 +109,7 @@ impl Tables for ClickHouseTables {
         let (time, same_kind) = match rows.table {
             Table::Events => ("timestamp", "toInt8(source) = ?"),
             Table::DeadLetters => ("received_at", "stage != 'landing' AND ? = 0"),
+            Table::AuditLog => ("at", "? = 0"),
             Table::MetricWindows | Table::MetricActivations => return Ok(None),
         };
         // The time bounds leave out the parts of other months.

@@ -6,7 +6,7 @@ use neonhub_schemas::record::TopicPartition;
 
 use super::block::Block;
 use super::buffer::Batch;
-use super::rows::{ActivationRow, DeadLetterRow, EventRow, Table, WindowRow};
+use super::rows::{ActivationRow, AuditRow, DeadLetterRow, EventRow, Table, WindowRow};
 use super::{InsertError, Tables};
 use crate::engine::EngineMetrics;
 
@@ -65,7 +65,7 @@ impl Insertion {
     fn complete(&self, tables: &mut dyn Tables, rows: &Block, token: &str) -> Result<(), InsertError> {
         match rows.table {
             Table::MetricWindows | Table::MetricActivations => self.insert(tables, rows, &format!("{token}:again")),
-            Table::Events | Table::DeadLetters => {
+            Table::Events | Table::DeadLetters | Table::AuditLog => {
                 // The tokens are the same each time, so that an insert whose answer was lost is still told apart.
                 for attempt in 0..MISSING_ATTEMPTS {
                     let Some(landed) = tables.landed_offsets(rows)? else { return Ok(()) };
@@ -138,6 +138,11 @@ fn refused(rows: &Block, detail: &str) -> DeadLetterRow {
                 let Some(row) = DeadLetterRow::read(row) else { continue };
                 letter.original = format!("{row:?}");
                 (letter.workspace, letter.place) = (row.workspace, row.place);
+            }
+            Table::AuditLog => {
+                let Some(row) = AuditRow::read(row) else { continue };
+                letter.original = format!("{row:?}");
+                (letter.workspace, letter.place) = (row.workspace, row.id);
             }
         }
     }

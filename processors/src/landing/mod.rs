@@ -32,20 +32,21 @@ pub use clickhouse::{ClickHouseConfig, ClickHouseTables};
 pub use inserters::{Ended, InlineInserter, InsertThreads, Inserters};
 pub use insertion::Insertion;
 pub use lander::{Landing, LandingConfig};
-pub use rows::{ActivationRow, DeadLetterRow, EventRow, Table, WindowRow};
+pub use rows::{ActivationRow, AuditRow, DeadLetterRow, EventRow, Table, WindowRow};
 
 use std::collections::BTreeSet;
 
 use neonhub_schemas::Topic;
 
 /// What is landed.
-pub const LANDED_TOPICS: [Topic; 6] = [
+pub const LANDED_TOPICS: [Topic; 7] = [
     Topic::EventsBehavior,
     Topic::EventsCampaign,
     Topic::EventsIntegration,
     Topic::EventsRejected,
     Topic::MetricsWindows,
     Topic::MetricsActivations,
+    Topic::AuditLog,
 ];
 
 /// Why an insert failed, by what to do next.

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use neonhub_schemas::audit::AuditRecord;
 use neonhub_schemas::codec::header;
 use neonhub_schemas::control::Activation;
 use neonhub_schemas::dead_letter::{DeadLetter, Encoding};
@@ -21,6 +22,7 @@ pub enum Table {
     MetricWindows,
     MetricActivations,
     DeadLetters,
+    AuditLog,
 }
 
 impl Table {
@@ -31,6 +33,7 @@ impl Table {
             Self::MetricWindows => "metric_windows",
             Self::MetricActivations => "metric_activations",
             Self::DeadLetters => "dead_letters",
+            Self::AuditLog => "audit_log",
         }
     }
 
@@ -41,6 +44,7 @@ impl Table {
             Topic::MetricsWindows => Self::MetricWindows,
             Topic::MetricsActivations => Self::MetricActivations,
             Topic::EventsRejected => Self::DeadLetters,
+            Topic::AuditLog => Self::AuditLog,
             _ => Self::Events,
         }
     }
@@ -53,6 +57,7 @@ impl Table {
             Self::MetricWindows => WindowRow::COLUMNS,
             Self::MetricActivations => ActivationRow::COLUMNS,
             Self::DeadLetters => DeadLetterRow::COLUMNS,
+            Self::AuditLog => AuditRow::COLUMNS,
         }
     }
 }
@@ -171,6 +176,22 @@ row! {
     }
 }
 
+row! {
+    AuditRow {
+        workspace: String,
+        id: String,
+        at: i64,
+        actor: String,
+        action: String,
+        resource: String,
+        revision: u64,
+        /// JSON text.
+        state: String,
+        partition: u32,
+        offset: u64,
+    }
+}
+
 /// Writes the row of a record and returns its own time (milliseconds); heartbeats and tombstones have no row.
 ///
 /// # Errors
@@ -199,6 +220,11 @@ pub(super) fn write_row(record: &Record, out: &mut Vec<u8>) -> Result<Option<i64
             let row = letter_row(record, letter);
             row.write(out);
             row.received_at
+        }
+        Table::AuditLog => {
+            let row = audit_row(record, value)?;
+            row.write(out);
+            row.at
         }
     };
     Ok(Some(at_ms))
@@ -298,6 +324,22 @@ fn letter_row(record: &Record, letter: DeadLetter) -> DeadLetterRow {
         partition: record.partition,
         offset: record.offset,
     }
+}
+
+fn audit_row(record: &Record, value: &[u8]) -> Result<AuditRow, String> {
+    let audit: AuditRecord = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+    Ok(AuditRow {
+        workspace: audit.workspace,
+        id: audit.id,
+        at: audit.at,
+        actor: audit.actor,
+        action: audit.action,
+        resource: audit.resource,
+        revision: audit.revision,
+        state: audit.state,
+        partition: record.partition,
+        offset: record.offset,
+    })
 }
 
 /// The landing's own dead letter for a record that has no row.

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use neonhub_processors::landing::{
-    ActivationRow, BatchLimits, Block, DeadLetterRow, EventRow, PartitionBuffer, Table, WindowRow,
+    ActivationRow, AuditRow, BatchLimits, Block, DeadLetterRow, EventRow, PartitionBuffer, Table, WindowRow,
 };
+use neonhub_schemas::audit::AuditRecord;
 use neonhub_schemas::codec::header;
 use neonhub_schemas::control::Activation;
 use neonhub_schemas::dead_letter::DeadLetter;
@@ -35,8 +36,9 @@ fn rows(records: &[Record]) -> (Block, Vec<DeadLetterRow>) {
 
 #[test]
 fn each_table_has_the_name_that_the_migrations_give_it() {
-    let tables = [Table::Events, Table::MetricWindows, Table::MetricActivations, Table::DeadLetters];
-    assert_eq!(tables.map(Table::name), ["events", "metric_windows", "metric_activations", "dead_letters"]);
+    let tables = [Table::Events, Table::MetricWindows, Table::MetricActivations, Table::DeadLetters, Table::AuditLog];
+    let names = ["events", "metric_windows", "metric_activations", "dead_letters", "audit_log"];
+    assert_eq!(tables.map(Table::name), names);
 }
 
 #[test]
@@ -129,8 +131,35 @@ fn activations_and_dead_letters_have_tables_of_their_own() {
 }
 
 #[test]
+fn changes_become_rows_of_the_audit_log() {
+    let change = AuditRecord {
+        id: "acme|key|00ab|2".into(),
+        workspace: "acme".into(),
+        at: 1_574_553_600_000,
+        actor: "bootstrap".into(),
+        action: "key.revoke".into(),
+        resource: "key/00ab".into(),
+        revision: 2,
+        state: "{}".into(),
+    };
+    let NewRecord { value, .. } = change.to_record();
+    let (block, dead) = rows(&[Record { value, ..at(Topic::AuditLog, 4, "") }]);
+    assert!(dead.is_empty());
+    assert_eq!(block.table, Table::AuditLog);
+    let row = AuditRow::read(block.rows().next().unwrap()).unwrap();
+    assert_eq!((row.id.as_str(), row.action.as_str(), row.at), ("acme|key|00ab|2", "key.revoke", 1_574_553_600_000));
+    assert_eq!((row.revision, row.partition, row.offset), (2, 3, 4));
+}
+
+#[test]
 fn what_is_no_row_is_set_aside_with_its_place() {
-    let topics = [Topic::EventsCampaign, Topic::MetricsWindows, Topic::MetricsActivations, Topic::EventsRejected];
+    let topics = [
+        Topic::EventsCampaign,
+        Topic::MetricsWindows,
+        Topic::MetricsActivations,
+        Topic::EventsRejected,
+        Topic::AuditLog,
+    ];
     for topic in topics {
         let headers = Headers::new().with(header::WORKSPACE, Bytes::from_static(b"acme"));
         let (rows, dead) = rows(&[Record { headers, ..at(topic, 12, "{\"not\":") }]);

@@ -94,10 +94,12 @@ impl Backbone {
 
     /// # Errors
     /// The Kafka settings cannot be worked with.
-    pub fn feed_log(&self) -> anyhow::Result<Arc<dyn FeedLog>> {
+    pub fn feed_log(&self, topic: Topic) -> anyhow::Result<Arc<dyn FeedLog>> {
         Ok(match self {
-            Self::Embedded(log) => Arc::new(embedded::feed::LogFeed::new(log.clone())),
-            Self::Kafka { api, partitions, .. } => Arc::new(KafkaFeed::new(api.clone(), *partitions)?),
+            Self::Embedded(log) => Arc::new(embedded::feed::LogFeed::new(log.clone(), topic)),
+            Self::Kafka { api, partitions, .. } => {
+                Arc::new(KafkaFeed::new(api.clone(), topic, topic.partitions(*partitions))?)
+            }
         })
     }
 }

@@ -11,7 +11,7 @@ pub use kafka_admin::{TopicReport, check_or_create_topics};
 use std::sync::Arc;
 use std::time::Duration;
 
-use neonhub_api::store::DefinitionStore;
+use neonhub_api::store::Store;
 use neonhub_api::store::scylla::{ScyllaConfig, ScyllaStore};
 
 use crate::embedded::store::LocalStore;
@@ -21,7 +21,7 @@ use crate::settings::Settings;
 ///
 /// # Errors
 /// It does not answer, or its folder cannot be used.
-pub async fn definition_store(settings: &Settings) -> anyhow::Result<Arc<dyn DefinitionStore>> {
+pub async fn operational_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     if settings.store.scylla_nodes.is_empty() {
         let folder = settings.data_dir.join("store");
         std::fs::create_dir_all(&folder)?;

@@ -3,5 +3,6 @@
 pub mod audit;
 pub mod demo;
 pub mod demonstration;
+pub mod keys;
 pub mod replay;
 pub mod simulate;

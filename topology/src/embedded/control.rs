@@ -31,21 +31,21 @@ impl ControlLog for LogControl {
         }
     }
 
-    async fn read_all(&self) -> Result<Vec<Bytes>, ControlError> {
+    async fn read_all(&self) -> Result<Vec<(Bytes, Bytes)>, ControlError> {
         let log = self.log.clone();
-        let read = move || -> Result<Vec<Bytes>, LogError> {
+        let read = move || -> Result<Vec<(Bytes, Bytes)>, LogError> {
             let end = log.end_offset(CONTROL)?;
             let mut next = log.start_offset(CONTROL)?;
-            let mut values = Vec::new();
+            let mut records = Vec::new();
             while next < end {
                 let fetched = log.read(CONTROL, next, 1_000, 4 * 1024 * 1024)?;
                 if fetched.next_offset <= next {
                     break;
                 }
                 next = fetched.next_offset;
-                values.extend(fetched.records.into_iter().filter_map(|record| record.value));
+                records.extend(fetched.records.into_iter().filter_map(|record| Some((record.key, record.value?))));
             }
-            Ok(values)
+            Ok(records)
         };
         let read = tokio::task::spawn_blocking(read).await.map_err(|error| ControlError(error.to_string()))?;
         read.map_err(|error| ControlError(error.to_string()))

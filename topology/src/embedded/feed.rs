@@ -1,4 +1,4 @@
-//! The API's live feed on the embedded log.
+//! Topics that are tailed, on the embedded log.
 
 use std::time::Duration;
 
@@ -10,12 +10,13 @@ use super::log::{Log, LogError};
 
 pub struct LogFeed {
     log: Log,
+    topic: Topic,
 }
 
 impl LogFeed {
     #[must_use]
-    pub fn new(log: Log) -> Self {
-        Self { log }
+    pub fn new(log: Log, topic: Topic) -> Self {
+        Self { log, topic }
     }
 }
 
@@ -28,26 +29,24 @@ fn away(error: LogError) -> FeedError {
     }
 }
 
-fn place(partition: u32) -> TopicPartition {
-    TopicPartition { topic: Topic::MetricsWindows, partition }
-}
-
 impl FeedLog for LogFeed {
     fn bounds(&self) -> Result<Vec<Bounds>, FeedError> {
         let bounds = |partition| {
-            let start = self.log.start_offset(place(partition)).map_err(away)?;
-            Ok(Bounds { start, end: self.log.end_offset(place(partition)).map_err(away)? })
+            let place = TopicPartition { topic: self.topic, partition };
+            let start = self.log.start_offset(place).map_err(away)?;
+            Ok(Bounds { start, end: self.log.end_offset(place).map_err(away)? })
         };
-        (0..self.log.partitions(Topic::MetricsWindows)).map(bounds).collect()
+        (0..self.log.partitions(self.topic)).map(bounds).collect()
     }
 
     fn reader(&self, from: &[u64]) -> Result<Box<dyn FeedReader>, FeedError> {
-        Ok(Box::new(LogFeedReader { log: self.log.clone(), next: from.to_vec() }))
+        Ok(Box::new(LogFeedReader { log: self.log.clone(), topic: self.topic, next: from.to_vec() }))
     }
 }
 
 struct LogFeedReader {
     log: Log,
+    topic: Topic,
     next: Vec<u64>,
 }
 
@@ -56,8 +55,9 @@ const READ_BYTES: usize = 1 << 20;
 
 impl FeedReader for LogFeedReader {
     fn poll(&mut self, timeout: Duration, max_records: usize) -> Result<Batch, FeedError> {
+        let place = |partition| TopicPartition { topic: self.topic, partition };
         let waiting: Vec<(TopicPartition, u64)> =
-            self.next.iter().zip(0..).map(|(next, p)| (place(p), *next)).collect();
+            self.next.iter().zip(0..).map(|(next, partition)| (place(partition), *next)).collect();
         // Woken or not, there may be something: the read below tells.
         let _woken = self.log.wait_for_data(&waiting, timeout);
         let mut batch = Batch { next: self.next.clone(), ..Batch::default() };

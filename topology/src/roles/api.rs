@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use neonhub_api::olap::http::ClickHouseOlap;
 use neonhub_api::{ApiConfig, ApiKey, ApiState, Parts, serve};
+use neonhub_schemas::access::SharedKeyRing;
+use neonhub_schemas::topics::Topic;
 use tokio::net::TcpListener;
 
 use super::Stop;
@@ -13,11 +15,17 @@ use crate::clock;
 use crate::serving::Server;
 use crate::settings::Settings;
 
-/// Serves until it is told to stop.
+/// Serves until it is told to stop. `keys` is filled by whoever follows `control`.
 ///
 /// # Errors
 /// The settings cannot be worked with, the store is away, or serving fails.
-pub async fn run(settings: &Settings, backbone: &Backbone, listener: TcpListener, stop: Stop) -> anyhow::Result<()> {
+pub async fn run(
+    settings: &Settings,
+    backbone: &Backbone,
+    keys: SharedKeyRing,
+    listener: TcpListener,
+    stop: Stop,
+) -> anyhow::Result<()> {
     let Some(key) = settings.access.api_key.clone() else {
         anyhow::bail!("NEONHUB_BOOTSTRAP_API_KEY is not set: give the query API a key");
     };
@@ -25,15 +33,18 @@ pub async fn run(settings: &Settings, backbone: &Backbone, listener: TcpListener
         keys: vec![ApiKey { workspace: settings.access.workspace.clone(), key }],
         workspace_zones: BTreeMap::new(),
         default_zone: settings.access.timezone.clone(),
+        requests_per_minute: settings.access.requests_per_minute,
         allow_any_origin: settings.access.allow_any_origin,
         ..ApiConfig::default()
     };
     let parts = Parts {
         olap: Arc::new(ClickHouseOlap::new(&clients::api_config(settings))),
-        store: clients::definition_store(settings).await?,
+        store: clients::operational_store(settings).await?,
         control: backbone.control_log()?,
-        feed: backbone.feed_log()?,
+        feed: backbone.feed_log(Topic::MetricsWindows)?,
+        keys,
         clock: clock::wall(),
+        random: Arc::new(clock::random),
     };
     let state = ApiState::start(config, parts)?;
     tracing::info!(address = %listener.local_addr()?, "query API listens");

@@ -1,7 +1,8 @@
 //! The role `ingest`.
 
-use neonhub_ingest::config::{IngestConfig, Limits, WebhookSecret, WriteKey};
+use neonhub_ingest::config::{IngestConfig, Limits, ManagedKeys, WebhookSecret, WriteKey};
 use neonhub_ingest::http::{IngestState, serve};
+use neonhub_schemas::access::SharedKeyRing;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -11,12 +12,19 @@ use crate::clock;
 use crate::serving::Server;
 use crate::settings::Settings;
 
-/// Serves until it is told to stop; then drains.
+/// Serves until it is told to stop; then drains. `keys` is filled by whoever follows `control`.
 ///
 /// # Errors
 /// The settings cannot be worked with, or serving fails.
-pub async fn run(settings: &Settings, backbone: &Backbone, listener: TcpListener, stop: Stop) -> anyhow::Result<()> {
-    let state = IngestState::new(config(settings)?, backbone.event_sink()?, clock::wall(), Arc::new(clock::random))?;
+pub async fn run(
+    settings: &Settings,
+    backbone: &Backbone,
+    keys: SharedKeyRing,
+    listener: TcpListener,
+    stop: Stop,
+) -> anyhow::Result<()> {
+    let state =
+        IngestState::new(config(settings, keys)?, backbone.event_sink()?, clock::wall(), Arc::new(clock::random))?;
     tracing::info!(address = %listener.local_addr()?, "ingest listens");
     let server = Server::new(listener, settings.connections.clone(), state.registry())?;
     serve(state, async move { stop.stopped().await }, |router, told_to_stop| server.serve(router, told_to_stop))
@@ -24,7 +32,7 @@ pub async fn run(settings: &Settings, backbone: &Backbone, listener: TcpListener
     Ok(())
 }
 
-fn config(settings: &Settings) -> anyhow::Result<IngestConfig> {
+fn config(settings: &Settings, ring: SharedKeyRing) -> anyhow::Result<IngestConfig> {
     let Some(key) = &settings.access.write_key else {
         anyhow::bail!("NEONHUB_BOOTSTRAP_WRITE_KEY is not set: give the SDKs a write key");
     };
@@ -41,6 +49,7 @@ fn config(settings: &Settings) -> anyhow::Result<IngestConfig> {
             burst: limits.burst,
             ..WriteKey::new(&settings.access.workspace, key, "bootstrap")
         }],
+        managed_keys: ManagedKeys { ring, events_per_second: limits.events_per_second, burst: limits.burst },
         webhook_secrets: access
             .webhook_secret
             .iter()

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::processors::Processors;
-use super::{Stop, api, ingest, olap};
+use super::{Stop, access, api, ingest, olap};
 use crate::clients::{Backbone, check_or_create_topics, migrate};
 use crate::clock;
 use crate::embedded::log::Log;
@@ -77,13 +77,14 @@ pub async fn start(settings: &Settings, library: PathBuf) -> anyhow::Result<Stac
             processors.join().await;
         })
     };
+    let keys = access::follow(settings, &backbone, &stop_rest)?;
     let api = {
-        let (settings, backbone, stop) = (settings.clone(), backbone.clone(), stop_rest.clone());
-        tokio::spawn(async move { api::run(&settings, &backbone, api_listener, stop).await })
+        let (settings, backbone, keys, stop) = (settings.clone(), backbone.clone(), keys.clone(), stop_rest.clone());
+        tokio::spawn(async move { api::run(&settings, &backbone, keys, api_listener, stop).await })
     };
     let ingest = {
         let (settings, backbone, stop) = (settings.clone(), backbone.clone(), stop_ingest.clone());
-        tokio::spawn(async move { ingest::run(&settings, &backbone, ingest_listener, stop).await })
+        tokio::spawn(async move { ingest::run(&settings, &backbone, keys, ingest_listener, stop).await })
     };
     Ok(Stack {
         ingest_addr,

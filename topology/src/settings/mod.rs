@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use neonhub_schemas::access::KeySecret;
+
 pub use parse::{SettingError, Values};
 pub use table::{SETTINGS, Setting};
 
@@ -109,6 +111,10 @@ pub struct AccessSettings {
     pub write_key: Option<String>,
     pub api_key: Option<String>,
     pub webhook_secret: Option<String>,
+    /// Under which the keys that people make are recognised.
+    pub key_secret: Option<KeySecret>,
+    /// Of an API key.
+    pub requests_per_minute: u32,
     pub timezone: String,
     pub allow_any_origin: bool,
 }
@@ -210,6 +216,11 @@ impl Settings {
                 write_key: values.secret("bootstrap_write_key")?,
                 api_key: values.secret("bootstrap_api_key")?,
                 webhook_secret: values.secret("bootstrap_webhook_secret")?,
+                key_secret: values
+                    .optional("key_secret")
+                    .map(|text| KeySecret::new(&text).map_err(|error| values.wrong("key_secret", error.to_string())))
+                    .transpose()?,
+                requests_per_minute: values.number("requests_per_minute", 0, u32::MAX)?,
                 timezone: values.checked("workspace_timezone", "an IANA time zone, like Europe/Berlin", |text| {
                     neonhub_schemas::window::Calendar::new(text).is_ok()
                 })?,
@@ -282,6 +293,28 @@ mod tests {
         let error = read(&[("NEONHUB_BOOTSTRAP_WRITE_KEY", "se:cret")]).unwrap_err().to_string();
         assert!(error.contains("NEONHUB_BOOTSTRAP_WRITE_KEY") && !error.contains("se:cret"), "{error}");
         assert!(read(&[("NEONHUB_PARTITIONS", "0")]).is_err());
+    }
+
+    #[test]
+    fn a_secret_may_lie_in_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "from-a-file\n").unwrap();
+        let file = ("NEONHUB_BOOTSTRAP_API_KEY_FILE", path.to_str().unwrap());
+        assert_eq!(read(&[file]).unwrap().access.api_key.as_deref(), Some("from-a-file"));
+        let both = [file, ("NEONHUB_BOOTSTRAP_API_KEY", "from-the-environment")];
+        assert_eq!(read(&both).unwrap().access.api_key.as_deref(), Some("from-the-environment"));
+        let error = read(&[("NEONHUB_BOOTSTRAP_API_KEY_FILE", "/nowhere/key")]).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/key"), "{error}");
+        assert!(read(&[("NEONHUB_DATA_DIR_FILE", "/nowhere/key")]).is_ok(), "not for what is no secret");
+    }
+
+    #[test]
+    fn a_short_key_secret_is_refused_and_not_shown() {
+        let error = read(&[("NEONHUB_KEY_SECRET", "hunter2")]).unwrap_err().to_string();
+        assert!(error.contains("NEONHUB_KEY_SECRET") && error.contains("32") && !error.contains("hunter2"), "{error}");
+        let settings = read(&[("NEONHUB_KEY_SECRET", "hunter2-hunter2-hunter2-hunter2-hunter2")]).unwrap();
+        assert!(settings.access.key_secret.is_some() && !format!("{settings:?}").contains("hunter2"));
     }
 
     #[test]

@@ -37,6 +37,7 @@ impl Values {
     /// The settings file cannot be read, or names something that is no setting.
     pub fn read(environment: impl Iterator<Item = (String, String)>) -> Result<Self, SettingError> {
         let mut from_environment = BTreeMap::new();
+        let mut in_files = BTreeMap::new();
         let mut caches = None;
         let mut home_caches = None;
         for (name, value) in environment {
@@ -46,13 +47,19 @@ impl Values {
                 _ => {}
             }
             let Some(name) = name.strip_prefix(PREFIX).map(str::to_ascii_lowercase) else { continue };
-            if SETTINGS.iter().any(|setting| setting.name == name) && !value.is_empty() {
+            if value.is_empty() {
+                continue;
+            }
+            if setting(&name).is_some() {
                 from_environment.insert(name, value);
+            } else if let Some(secret) = secret_in_file(&name) {
+                in_files.insert(secret.name.to_owned(), read_secret(&value)?);
             }
         }
         let named = from_environment.get("config").cloned();
         let path = PathBuf::from(named.as_deref().unwrap_or("neonhub.toml"));
         let mut values = if named.is_some() || path.exists() { read_file(&path)? } else { BTreeMap::new() };
+        values.extend(in_files);
         values.extend(from_environment);
         if let Some(caches) = caches.or(home_caches) {
             values.entry("cache_dir".to_owned()).or_insert_with(|| format!("{caches}/neonhub"));
@@ -88,7 +95,7 @@ impl Values {
         text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
     }
 
-    fn wrong(&self, name: &str, expected: impl Into<String>) -> SettingError {
+    pub(super) fn wrong(&self, name: &str, expected: impl Into<String>) -> SettingError {
         let is_secret = setting(name).is_some_and(|setting| setting.is_secret);
         let value = if is_secret { "***".to_owned() } else { self.text(name) };
         SettingError::Value { name: format!("{PREFIX}{}", name.to_ascii_uppercase()), value, expected: expected.into() }
@@ -176,6 +183,17 @@ fn decode(text: &str) -> String {
     let escaped = text.replace('+', "%2B");
     let pair = format!("x={escaped}");
     form_urlencoded::parse(pair.as_bytes()).next().map_or_else(String::new, |(_, value)| value.into_owned())
+}
+
+/// `NEONHUB_X_FILE` names a file with the secret `x`, as orchestrators mount them.
+fn secret_in_file(name: &str) -> Option<&'static Setting> {
+    name.strip_suffix("_file").and_then(setting).filter(|setting| setting.is_secret)
+}
+
+fn read_secret(path: &str) -> Result<String, SettingError> {
+    let read = std::fs::read_to_string(path);
+    let text = read.map_err(|error| SettingError::File { path: PathBuf::from(path), detail: error.to_string() })?;
+    Ok(text.trim().to_owned())
 }
 
 fn read_file(path: &Path) -> Result<BTreeMap<String, String>, SettingError> {

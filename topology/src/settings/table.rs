@@ -50,6 +50,12 @@ pub const SETTINGS: &[Setting] = &[
         "bootstrap_webhook_secret",
         "whsec_… that providers sign webhooks with (Standard Webhooks); empty: no webhooks.",
     ),
+    secret(
+        "key_secret",
+        "Keys that people make are recognised with it, 32 characters or more, the same for all roles and for good; empty: made \
+         in the data folder by the embedded stack, else there are only the bootstrap keys.",
+    ),
+    open("requests_per_minute", "60000", "Quota of an API key, of each process of the query API; 0: none."),
     open("workspace_timezone", "UTC", "IANA zone of the workspace's hours, days, weeks and months."),
     open("allow_any_origin", "false", "true: browsers on any site may read the query API (with a key)."),
     open("max_event_bytes", "32768", "Largest event."),

@@ -35,6 +35,7 @@ macro_rules! on_both_backbones {
 }
 
 on_both_backbones!(
+    access_keys,
     bad_input,
     broker_down,
     clickhouse_away,

@@ -1,0 +1,123 @@
+//! Requests a minute, by key or token (GCRA).
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use governor::clock::Clock as GovernorClock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+use crate::problem::Problem;
+use crate::state::Clock;
+
+/// Callers that are remembered at one time; beyond them those are forgotten whose quota is whole.
+const MOST_CALLERS: usize = 100_000;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The shell's clock as governor wants it.
+#[derive(Clone)]
+struct LimitClock(Clock);
+
+impl GovernorClock for LimitClock {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::from(Duration::from_millis(u64::try_from((self.0)()).unwrap_or(0)))
+    }
+}
+
+type Limiter = RateLimiter<NotKeyed, InMemoryState, LimitClock, NoOpMiddleware<Nanos>>;
+
+struct Seen {
+    limiter: Limiter,
+    per_minute: NonZeroU32,
+    last_ms: i64,
+}
+
+pub struct RateLimits {
+    clock: Clock,
+    callers: Mutex<HashMap<String, Seen>>,
+}
+
+impl RateLimits {
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, callers: Mutex::new(HashMap::new()) }
+    }
+
+    /// Takes one request of a caller that may make so many a minute, all of them at once.
+    ///
+    /// # Errors
+    /// 429 with `Retry-After` and `RateLimit-Policy`.
+    pub fn take(&self, whose: &str, per_minute: u32) -> Result<(), Problem> {
+        let Some(per_minute) = NonZeroU32::new(per_minute) else { return Ok(()) };
+        let now_ms = (self.clock)();
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        if callers.len() >= MOST_CALLERS && !callers.contains_key(whose) {
+            // After a minute without a request the whole quota is there again: nothing is lost.
+            let minute = i64::try_from(MINUTE.as_millis()).unwrap_or(i64::MAX);
+            callers.retain(|_, seen| now_ms.saturating_sub(seen.last_ms) < minute);
+        }
+        let clock = LimitClock(self.clock.clone());
+        let fresh = || Seen {
+            limiter: RateLimiter::direct_with_clock(Quota::per_minute(per_minute), clock.clone()),
+            per_minute,
+            last_ms: now_ms,
+        };
+        let seen = callers.entry(whose.to_owned()).or_insert_with(fresh);
+        if seen.per_minute != per_minute {
+            *seen = fresh();
+        }
+        seen.last_ms = now_ms;
+        match seen.limiter.check() {
+            Ok(()) => Ok(()),
+            Err(not_until) => Err(too_many(not_until.wait_time_from(clock.now()), per_minute)),
+        }
+    }
+}
+
+fn too_many(wait: Duration, per_minute: NonZeroU32) -> Problem {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let detail = format!("more than {per_minute} requests a minute");
+    let policy = HeaderValue::try_from(format!("\"requests\";q={per_minute};w={}", MINUTE.as_secs()));
+    let state = HeaderValue::try_from(format!("\"requests\";r=0;t={}", seconds.max(1)));
+    let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+        .with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    for (name, value) in [("ratelimit-policy", policy), ("ratelimit", state)] {
+        if let Ok(value) = value {
+            problem = problem.with_header(HeaderName::from_static(name), value);
+        }
+    }
+    problem
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn each_caller_has_its_own_quota_and_gets_it_back() {
+        let now = Arc::new(AtomicI64::new(1_574_553_600_000));
+        let of_clock = Arc::clone(&now);
+        let limits = RateLimits::new(Arc::new(move || of_clock.load(Ordering::SeqCst)));
+        for _ in 0..3 {
+            assert!(limits.take("a", 3).is_ok());
+        }
+        let refused = limits.take("a", 3).unwrap_err();
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+        assert!(limits.take("b", 3).is_ok());
+        now.fetch_add(20_000, Ordering::SeqCst);
+        assert!(limits.take("a", 3).is_ok());
+        assert!(limits.take("a", 3).is_err());
+        assert!(limits.take("a", 10).is_ok(), "a changed quota counts at once");
+        assert!(limits.take("c", 0).is_ok(), "0: no limit");
+    }
+}
