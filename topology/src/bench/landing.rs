@@ -86,7 +86,7 @@ fn straight(scratch: &Scratch, settings: &Settings, events: u64) -> anyhow::Resu
     scratch.read(Topic::EventsCampaign, |record| records.push(record))?;
     let blocks = records.chunks(100_000).map(block_of).collect::<anyhow::Result<Vec<Block>>>()?;
     drop(records);
-    let mut tables = ClickHouseTables::new(&clients::landing_config(settings))?;
+    let mut tables = ClickHouseTables::new(&clients::landing_config(settings)?)?;
     let began = std::time::Instant::now();
     for (number, rows) in blocks.iter().enumerate() {
         tables.insert(rows, &format!("limit-{number}"))?;

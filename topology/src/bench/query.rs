@@ -79,7 +79,7 @@ async fn load(settings: &Settings, up: &Up, days: u32) -> anyhow::Result<()> {
     settings.clickhouse.url = Some(up.clickhouse_url.clone());
     DATABASE.clone_into(&mut settings.clickhouse.database);
     tokio::task::spawn_blocking(move || {
-        let mut tables = ClickHouseTables::new(&clients::landing_config(&settings))?;
+        let mut tables = ClickHouseTables::new(&clients::landing_config(&settings)?)?;
         let now_ms = clock::now_ms();
         for day in 0..i64::from(days) {
             let block = block_of(&windows_of_day(events::WORKSPACE, day, now_ms))?;

@@ -6,37 +6,47 @@ use clickhouse::Client;
 use neonhub_processors::landing::{ClickHouseConfig, ClickHouseTables, InsertThreads, Tables};
 use neonhub_schemas::migrations::{CLICKHOUSE, ClickHouseTarget};
 
+use crate::embedded::olap::READER;
 use crate::settings::Settings;
 
-#[must_use]
-pub fn landing_config(settings: &Settings) -> ClickHouseConfig {
-    ClickHouseConfig {
+/// Of whoever writes.
+///
+/// # Errors
+/// The data folder, where the embedded front's password is kept, cannot be used.
+pub fn landing_config(settings: &Settings) -> anyhow::Result<ClickHouseConfig> {
+    let (user, password) = settings.clickhouse.writer(&settings.data_dir)?;
+    Ok(ClickHouseConfig {
         url: settings.clickhouse.effective_url(),
         database: settings.clickhouse.database.clone(),
-        user: settings.clickhouse.user.clone(),
-        password: settings.clickhouse.password.clone(),
+        user,
+        password,
         timeout: Duration::from_secs(60),
-    }
+    })
 }
 
 /// Threads with a connection each, as many as the settings name.
 ///
 /// # Errors
-/// The system gives no threads.
-pub fn inserters(settings: &Settings, name: &str) -> std::io::Result<InsertThreads> {
-    let config = landing_config(settings);
+/// The system gives no threads, or the data folder cannot be used.
+pub fn inserters(settings: &Settings, name: &str) -> anyhow::Result<InsertThreads> {
+    let config = landing_config(settings)?;
     let tables = |_| Ok(Box::new(ClickHouseTables::new(&config)?) as Box<dyn Tables>);
     let tables = (0..settings.processing.landing_inserts).map(tables).collect::<std::io::Result<_>>()?;
-    InsertThreads::start(name, tables)
+    Ok(InsertThreads::start(name, tables)?)
 }
 
+/// Of the query API, which only reads: at the embedded front without a user.
 #[must_use]
 pub fn api_config(settings: &Settings) -> neonhub_api::olap::http::ClickHouseConfig {
+    let server = &settings.clickhouse;
+    // A writer that has the reader's name has taken its place.
+    let is_named = server.url.is_some() || server.user.as_deref() == Some(READER);
+    let (user, password) = if is_named { (server.user.clone(), server.password.clone()) } else { (None, None) };
     neonhub_api::olap::http::ClickHouseConfig {
         url: settings.clickhouse.effective_url(),
         database: settings.clickhouse.database.clone(),
-        user: settings.clickhouse.user.clone(),
-        password: settings.clickhouse.password.clone(),
+        user,
+        password,
         timeout: Duration::from_secs(60),
     }
 }
@@ -49,7 +59,7 @@ const MINIMUM_VERSION: (u32, u32) = (25, 3);
 /// # Errors
 /// ClickHouse does not answer, is too old, refuses a statement, or a file has changed.
 pub async fn migrate(settings: &Settings) -> anyhow::Result<Vec<String>> {
-    let client = landing_config(settings).client();
+    let client = landing_config(settings)?.client();
     // The database may not exist yet: these statements name it themselves.
     let unbound = client.clone().with_database("default");
     let url = settings.clickhouse.effective_url();

@@ -1,8 +1,5 @@
 //! Follows `control`, so that a key that was made or revoked anywhere counts in this process a moment later.
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -13,8 +10,7 @@ use neonhub_schemas::topics::Topic;
 
 use super::Stop;
 use crate::clients::Backbone;
-use crate::clock;
-use crate::settings::Settings;
+use crate::settings::{Settings, kept_secret};
 
 /// How long a look at the log waits for records.
 const LOOK: Duration = Duration::from_millis(500);
@@ -70,42 +66,11 @@ fn read_on(feed: &dyn FeedLog, ring: &SharedKeyRing, next: &mut u64, stop: &Stop
 fn secret(settings: &Settings) -> anyhow::Result<Option<KeySecret>> {
     match &settings.access.key_secret {
         Some(secret) => Ok(Some(secret.clone())),
-        None if settings.is_embedded_log() => secret_of(&settings.data_dir.join("key-secret")).map(Some),
+        None if settings.is_embedded_log() => {
+            let path = settings.data_dir.join("key-secret");
+            let secret = KeySecret::new(&kept_secret(&path)?).with_context(|| path.display().to_string())?;
+            Ok(Some(secret))
+        }
         None => Ok(None),
-    }
-}
-
-fn secret_of(path: &Path) -> anyhow::Result<KeySecret> {
-    if !path.exists() {
-        let text = format!("{:032x}{:032x}\n", clock::random(), clock::random());
-        // Under its own name only when it is whole.
-        let unfinished = path.with_extension("unfinished");
-        let mut options = std::fs::OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
-        let mut file = file.with_context(|| unfinished.display().to_string())?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, path)?;
-    }
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    KeySecret::new(text.trim()).with_context(|| path.display().to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    #[test]
-    fn the_embedded_stack_keeps_its_secret() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("key-secret");
-        let first = secret_of(&path).unwrap();
-        let again = secret_of(&path).unwrap();
-        assert_eq!(first.digest("nhk_x"), again.digest("nhk_x"));
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        std::fs::write(&path, "short").unwrap();
-        assert!(secret_of(&path).is_err());
     }
 }

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 
 use super::stop::asked_to_end;
 use crate::embedded::olap::supervisor::{OlapChild, OlapChildOptions};
-use crate::embedded::olap::{OlapOptions, parent, serve};
+use crate::embedded::olap::{Access, OlapOptions, parent, serve};
 use crate::settings::{Settings, Values};
 
 /// The library's folder in the cache, as `deploy/fetch-libchdb.sh` names it.
@@ -35,6 +35,9 @@ pub async fn run(settings: &Settings, library: PathBuf, is_supervised: bool) -> 
         .map_err(|error| anyhow::anyhow!("NEONHUB_CLICKHOUSE_ADDR = `{address}` cannot be listened on: {error}"))?;
     let mut options = OlapOptions::new(library, data_dir, listener);
     options.connections = settings.clickhouse.connections;
+    if let (Some(user), Some(password)) = settings.clickhouse.writer(&settings.data_dir)? {
+        options.access = Access::with_writer(&user, &password);
+    }
     let shutdown = async move {
         let parent_gone = async {
             if is_supervised {
@@ -68,6 +71,8 @@ pub async fn start_child(settings: &Settings, library: PathBuf) -> anyhow::Resul
         ("NEONHUB_CLICKHOUSE_ADDR".into(), settings.clickhouse.front_addr.to_string().into()),
         ("NEONHUB_LIBCHDB".into(), library.into()),
         ("NEONHUB_OLAP_CONNECTIONS".into(), settings.clickhouse.connections.to_string().into()),
+        ("NEONHUB_CLICKHOUSE_USER".into(), settings.clickhouse.user.clone().unwrap_or_default().into()),
+        ("NEONHUB_CLICKHOUSE_PASSWORD".into(), settings.clickhouse.password.clone().unwrap_or_default().into()),
         ("NEONHUB_LOG".into(), settings.log.filter.clone().into()),
     ];
     Ok(OlapChild::start(options).await?)

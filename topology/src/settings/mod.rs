@@ -3,16 +3,18 @@
 //! Every setting is one line of [`table::SETTINGS`]; `NEONHUB_X` in the environment wins over `x` in the file. A value that
 //! cannot be worked with ends the start with the setting's name, its value (secrets masked) and what would do.
 
+mod kept;
 mod parse;
 mod table;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use neonhub_schemas::access::KeySecret;
 
+pub use kept::kept_secret;
 pub use parse::{SettingError, Values};
 pub use table::{SETTINGS, Setting};
 
@@ -90,11 +92,31 @@ impl std::fmt::Debug for ClickHouseSettings {
     }
 }
 
+/// Who writes through the embedded front.
+const EMBEDDED_WRITER: &str = "neonhub";
+
 impl ClickHouseSettings {
     /// Where ClickHouse answers.
     #[must_use]
     pub fn effective_url(&self) -> String {
         self.url.clone().unwrap_or_else(|| format!("http://{}", self.front_addr))
+    }
+
+    /// User and password of whoever writes: those of the settings; for the embedded front, where there are none,
+    /// `neonhub` and a password that is kept beside its data.
+    ///
+    /// # Errors
+    /// The data folder cannot be used.
+    pub fn writer(&self, data_dir: &Path) -> anyhow::Result<(Option<String>, Option<String>)> {
+        if self.url.is_some() {
+            return Ok((self.user.clone(), self.password.clone()));
+        }
+        let user = self.user.clone().unwrap_or_else(|| EMBEDDED_WRITER.to_owned());
+        let password = match &self.password {
+            Some(password) => password.clone(),
+            None => kept_secret(&data_dir.join("clickhouse-password"))?,
+        };
+        Ok((Some(user), Some(password)))
     }
 }
 

@@ -1,4 +1,5 @@
-"""Checks the OLAP front with the official Python client. Argument: the base URL. Exits 0 when all is right."""
+"""Checks the OLAP front with the official Python client. Argument: the base URL, with the user and password of a writer.
+Exits 0 when all is right."""
 
 import logging
 import sys
@@ -33,7 +34,9 @@ def main():
     url = urlsplit(sys.argv[1])
 
     def connect(**options):
-        return clickhouse_connect.get_client(host=url.hostname, port=url.port, **options)
+        return clickhouse_connect.get_client(
+            host=url.hostname, port=url.port, username=url.username, password=url.password, **options
+        )
 
     client = connect()
     check("version", int(client.server_version.split(".")[0]) >= 25, True)

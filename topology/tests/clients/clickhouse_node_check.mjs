@@ -1,4 +1,5 @@
-// Checks the OLAP front with the official Node client. Argument: the base URL. Exits 0 when all is right.
+// Checks the OLAP front with the official Node client. Argument: the base URL, with the user
+// and password of a writer. Exits 0 when all is right.
 import { ClickHouseLogLevel, createClient } from '@clickhouse/client'
 import { deepStrictEqual, ok, rejects } from 'node:assert'
 import { Readable } from 'node:stream'

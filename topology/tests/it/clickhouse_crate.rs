@@ -3,6 +3,8 @@
 use clickhouse::{Client, Compression, Row};
 use serde::{Deserialize, Serialize};
 
+use crate::stack::{CLICKHOUSE_PASSWORD, CLICKHOUSE_WRITER};
+
 #[derive(Row, Serialize, Deserialize, Debug, PartialEq, Clone)]
 struct Whole {
     id: u64,
@@ -29,6 +31,8 @@ pub fn check(url: &str) {
             let client = Client::default()
                 .with_url(url)
                 .with_database("neonhub")
+                .with_user(CLICKHOUSE_WRITER)
+                .with_password(CLICKHOUSE_PASSWORD)
                 .with_compression(compression)
                 .with_validation(validation)
                 .with_setting("input_format_binary_read_json_as_string", "1")

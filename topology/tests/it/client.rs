@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use ureq::Agent;
 
 use crate::real_stack::wait_until;
-use crate::stack::{API_KEY, WORKSPACE, WRITE_KEY};
+use crate::stack::{API_KEY, CLICKHOUSE_PASSWORD, CLICKHOUSE_WRITER, WORKSPACE, WRITE_KEY};
 
 /// How long anything may take to arrive.
 pub const LIMIT: Duration = Duration::from_secs(120);
@@ -123,9 +123,24 @@ impl Client {
 
     /// SQL on the ClickHouse front; the answer in TSV without the last line's end. An error means that it is away.
     pub fn try_sql(&self, sql: &str) -> Result<String, String> {
+        self.try_sql_with(sql, &[])
+    }
+
+    fn try_sql_with(&self, sql: &str, headers: &[(&str, &str)]) -> Result<String, String> {
         let url = format!("http://127.0.0.1:{}/?database=neonhub", self.clickhouse_port);
-        let answer = Self::answer(self.agent.post(&url).send(sql.as_bytes())).map_err(|error| error.to_string())?;
+        let request =
+            headers.iter().fold(self.agent.post(&url), |request, (name, value)| request.header(*name, *value));
+        let answer = Self::answer(request.send(sql.as_bytes())).map_err(|error| error.to_string())?;
         if answer.status == 200 { Ok(answer.body.trim_end().to_owned()) } else { Err(answer.body) }
+    }
+
+    /// The same as the front's writer.
+    pub fn try_write_sql(&self, sql: &str) -> Result<String, String> {
+        self.try_sql_with(sql, &[("x-clickhouse-user", CLICKHOUSE_WRITER), ("x-clickhouse-key", CLICKHOUSE_PASSWORD)])
+    }
+
+    pub fn write_sql(&self, sql: &str) -> String {
+        self.try_write_sql(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     pub fn sql(&self, sql: &str) -> String {

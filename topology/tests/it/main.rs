@@ -57,6 +57,11 @@ fn hostile_connections() {
 }
 
 #[test]
+fn clickhouse_users() {
+    scenarios::clickhouse_users::run();
+}
+
+#[test]
 fn failed_writes() {
     scenarios::failed_writes::run();
 }

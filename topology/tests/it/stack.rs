@@ -22,6 +22,9 @@ pub enum Backbone {
 pub const WORKSPACE: &str = "acme";
 pub const WRITE_KEY: &str = "write-key-of-the-tests";
 pub const API_KEY: &str = "api-key-of-the-tests";
+/// Who may write to ClickHouse beside NeonHub.
+pub const CLICKHOUSE_WRITER: &str = "neonhub";
+pub const CLICKHOUSE_PASSWORD: &str = "clickhouse-password-of-the-tests";
 const START_LIMIT: Duration = Duration::from_secs(90);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -328,6 +331,7 @@ fn environment(scratch: &ScratchFolder, ports: &Ports, options: &Options) -> Vec
         ("NEONHUB_BOOTSTRAP_WORKSPACE", WORKSPACE.to_owned()),
         ("NEONHUB_BOOTSTRAP_WRITE_KEY", WRITE_KEY.to_owned()),
         ("NEONHUB_BOOTSTRAP_API_KEY", API_KEY.to_owned()),
+        ("NEONHUB_CLICKHOUSE_PASSWORD", CLICKHOUSE_PASSWORD.to_owned()),
         ("NEONHUB_WORKSPACE_TIMEZONE", options.timezone.unwrap_or("UTC").to_owned()),
     ];
     settings.retain(|(name, _)| options.settings.iter().all(|(chosen, _)| chosen != name));

@@ -79,7 +79,7 @@ struct WindowRow {
 /// # Errors
 /// ClickHouse does not answer, or holds something that cannot be read.
 pub async fn run(settings: &Settings, range: Range) -> anyhow::Result<Report> {
-    let client = landing_config(settings).client();
+    let client = landing_config(settings)?.client();
     let calendar = Calendar::new(&settings.access.timezone)?;
     let mut recount = Recount::new(calendar, series(&client).await?);
     let mut report = Report::default();

@@ -1,32 +1,43 @@
 //! Who may ask: the one place where users and passwords are checked.
 
-use std::collections::HashMap;
-
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use base64::Engine as _;
+use subtle::ConstantTimeEq as _;
 
 use super::exception::{AUTHENTICATION_FAILED, Exception};
 
-/// The users and their passwords; `default` with an empty password unless told otherwise.
-#[derive(Debug, Clone)]
-pub struct Access {
-    passwords: HashMap<String, String>,
+/// The user that reads, without a password: the front listens on loopback.
+pub const READER: &str = "default";
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    pub may_write: bool,
 }
 
-impl Default for Access {
-    fn default() -> Self {
-        Self { passwords: HashMap::from([("default".to_owned(), String::new())]) }
+/// The users: `default` reads; one more may write.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// Name and password.
+    writer: Option<(String, String)>,
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").field("writer", &self.writer.as_ref().map(|(name, _)| name)).finish_non_exhaustive()
     }
 }
 
 impl Access {
-    pub fn new(passwords: HashMap<String, String>) -> Self {
-        Self { passwords }
+    /// A writer that is called `default` takes the reader's place.
+    pub fn with_writer(name: &str, password: &str) -> Self {
+        Self { writer: Some((name.to_owned(), password.to_owned())) }
     }
 
     /// Checks the credentials of a request (headers, then Basic, then parameters) and returns the user.
-    pub fn check(&self, headers: &HeaderMap, user: Option<&str>, password: Option<&str>) -> Result<String, Exception> {
+    pub fn check(&self, headers: &HeaderMap, user: Option<&str>, password: Option<&str>) -> Result<User, Exception> {
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let (user, password) = match (header("x-clickhouse-user"), header("x-clickhouse-key")) {
             (None, None) => match headers.get(AUTHORIZATION) {
@@ -35,9 +46,15 @@ impl Access {
             },
             (user, key) => (user.unwrap_or("default").to_owned(), key.unwrap_or_default().to_owned()),
         };
-        match self.passwords.get(&user) {
-            Some(expected) if same_bytes(expected.as_bytes(), password.as_bytes()) => Ok(user),
-            _ => Err(failed(&user)),
+        let (expected, may_write) = match &self.writer {
+            Some((writer, expected)) if *writer == user => (expected.as_str(), true),
+            _ if user == READER => ("", false),
+            _ => return Err(failed(&user)),
+        };
+        if bool::from(expected.as_bytes().ct_eq(password.as_bytes())) {
+            Ok(User { name: user, may_write })
+        } else {
+            Err(failed(&user))
         }
     }
 }
@@ -48,11 +65,6 @@ fn basic(value: &[u8]) -> Option<(String, String)> {
     let text = String::from_utf8(decoded).ok()?;
     let (user, password) = text.split_once(':')?;
     Some((user.to_owned(), password.to_owned()))
-}
-
-/// Takes as long for a wrong password as for a right one of the same length.
-fn same_bytes(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
 fn failed(user: &str) -> Exception {
@@ -71,7 +83,8 @@ mod tests {
     #[test]
     fn every_way_to_name_a_user() {
         let access = Access::default();
-        assert_eq!(access.check(&headers(&[]), None, None).unwrap(), "default");
+        let reader = User { name: "default".to_owned(), may_write: false };
+        assert_eq!(access.check(&headers(&[]), None, None).unwrap(), reader);
         assert!(access.check(&headers(&[("authorization", "Basic ZGVmYXVsdDo=")]), None, None).is_ok());
         assert!(
             access.check(&headers(&[("x-clickhouse-user", "default"), ("x-clickhouse-key", "")]), None, None).is_ok()
@@ -80,5 +93,20 @@ mod tests {
             assert_eq!(access.check(&headers(&[bad]), None, None).unwrap_err().code, AUTHENTICATION_FAILED);
         }
         assert!(access.check(&headers(&[]), Some("nobody"), None).is_err());
+    }
+
+    #[test]
+    fn the_writer_needs_its_password() {
+        let access = Access::with_writer("neonhub", "hunter2");
+        let ask = |user, password| access.check(&headers(&[]), Some(user), Some(password));
+        assert!(ask("neonhub", "hunter2").unwrap().may_write);
+        assert!(!ask("default", "").unwrap().may_write);
+        for (user, password) in [("neonhub", ""), ("neonhub", "hunter"), ("default", "hunter2"), ("other", "hunter2")] {
+            assert_eq!(ask(user, password).unwrap_err().code, AUTHENTICATION_FAILED);
+        }
+        assert!(!format!("{access:?}").contains("hunter2"));
+        let one_for_all = Access::with_writer("default", "hunter2");
+        assert!(one_for_all.check(&headers(&[]), None, None).is_err());
+        assert!(one_for_all.check(&headers(&[]), None, Some("hunter2")).unwrap().may_write);
     }
 }

@@ -3,6 +3,7 @@
 //! A fresh connection costs 0.2 ms and leaves nothing behind, so settings, databases and temporary tables cannot leak from
 //! one statement into another.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -13,6 +14,7 @@ use super::OlapError;
 use super::exception::Exception;
 use super::library::{Connection, Library};
 use super::parameters::quoted;
+use super::reader::denied_functions;
 use super::writes;
 
 /// What the library sets otherwise than a ClickHouse server does; and an INSERT into a nearly full disk is refused, so that a
@@ -33,6 +35,7 @@ pub struct Engine {
     keeper: Mutex<Option<Connection>>,
     version: String,
     timezone: String,
+    denied_to_readers: HashSet<String>,
     /// Released by the system when the process ends, however it ends.
     _lock: File,
 }
@@ -69,7 +72,12 @@ impl Engine {
         let (version, timezone) =
             about.split_once('\t').ok_or_else(|| not_booted("the engine didn't say its version"))?;
         let (version, timezone) = (version.to_owned(), timezone.to_owned());
-        Ok(Self { library: loaded, arguments, keeper: Mutex::new(Some(keeper)), version, timezone, _lock: lock })
+        let functions = keeper
+            .query(b"SELECT name FROM system.table_functions", "TabSeparatedRaw", &[])
+            .map_err(|error| not_booted(&error))?;
+        let denied_to_readers = denied_functions(&String::from_utf8_lossy(functions.as_ref()));
+        let keeper = Mutex::new(Some(keeper));
+        Ok(Self { library: loaded, arguments, keeper, version, timezone, denied_to_readers, _lock: lock })
     }
 
     pub fn version(&self) -> &str {
@@ -78,6 +86,11 @@ impl Engine {
 
     pub fn timezone(&self) -> &str {
         &self.timezone
+    }
+
+    /// Functions that reach beyond the tables, in lower case.
+    pub fn denied_to_readers(&self) -> &HashSet<String> {
+        &self.denied_to_readers
     }
 
     /// A connection with nothing set.

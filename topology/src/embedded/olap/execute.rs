@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+use super::access::User;
 use super::body::DataSource;
 use super::engine::Engine;
 use super::exception::{Exception, INTO_OUTFILE_NOT_ALLOWED, READONLY};
 use super::formats::{self, Joining};
 use super::library::{Connection, Counts, Output};
 use super::parameters::{RequestParameters, quoted_identifier, set_statement};
+use super::reader;
+use super::reader_sessions::ReaderSessions;
 use super::reply::{Progress, Responder};
 use super::session::Sessions;
 use super::settings_scope::SettingsScope;
@@ -35,7 +39,7 @@ pub struct Job {
     pub request: RequestParameters,
     pub source: DataSource,
     pub external_tables: Vec<ExternalTable>,
-    pub user: String,
+    pub user: User,
     /// GET and HEAD may only read.
     pub reading_method: bool,
     pub marker: String,
@@ -47,9 +51,19 @@ enum Plan {
     Query { sql: Bytes, effect: Effect, format: String },
 }
 
-pub fn execute(engine: &Engine, sessions: &Arc<Sessions>, job: Job, mut responder: Responder) {
+pub fn execute(
+    engine: &Engine,
+    sessions: &Arc<Sessions>,
+    reader_sessions: &ReaderSessions,
+    job: Job,
+    mut responder: Responder,
+) {
     let progress = Arc::clone(&job.progress);
-    let outcome = run(engine, sessions, job, &mut responder);
+    let outcome = if job.user.may_write {
+        run(engine, sessions, job, &mut responder)
+    } else {
+        run_for_reader(engine, reader_sessions, job, &mut responder)
+    };
     // Before the answer: whoever has it must not try to stop the statement.
     progress.finished.store(true, Ordering::Release);
     match outcome {
@@ -78,7 +92,7 @@ fn run(
     let plan = plan(&mut job)?;
     check_readonly_session(&job, &plan)?;
     let mut lease = match &job.request.session {
-        Some(choice) => Some(sessions.lease(&job.user, choice, engine)?),
+        Some(choice) => Some(sessions.lease(&job.user.name, choice, engine)?),
         None => None,
     };
     let mut fresh = None;
@@ -96,6 +110,50 @@ fn run(
     let outcome = prepare(connection, &job.request).and_then(|()| run_prepared(connection, job, plan, responder));
     scope.restore(connection)?;
     outcome
+}
+
+/// On a connection that the engine itself holds to reading.
+fn run_for_reader(
+    engine: &Engine,
+    sessions: &ReaderSessions,
+    mut job: Job,
+    responder: &mut Responder,
+) -> Result<Outcome, Exception> {
+    let user = job.user.name.clone();
+    let (plan, sql, effect) = match plan(&mut job)? {
+        Plan::Insert { .. } => return Err(reader::no_write(&user)),
+        Plan::Query { sql, effect, format } => (Plan::Query { sql: sql.clone(), effect, format }, sql, effect),
+    };
+    if !job.external_tables.is_empty() {
+        return Err(reader::no_write(&user));
+    }
+    reader::check_statement(&user, &sql, effect, engine.denied_to_readers())?;
+    for (name, _) in &job.request.settings {
+        reader::check_setting(&user, name)?;
+    }
+    job.request.readonly = None;
+    let mut connection = engine.connect()?;
+    let session = job.request.session.clone();
+    if let Some(choice) = &session {
+        for statement in sessions.statements(&user, choice, Instant::now())? {
+            command(&mut connection, &statement)?;
+        }
+    }
+    prepare(&mut connection, &job.request)?;
+    let mut last = reader::limits(&job.request.settings);
+    let changes_session = effect == Effect::Session;
+    if !changes_session {
+        // Nothing can be set after it.
+        last.push(("readonly".to_owned(), "1".to_owned()));
+    }
+    if let Some(set) = set_statement(&last) {
+        command(&mut connection, &set)?;
+    }
+    let outcome = run_prepared(&mut connection, job, plan, responder)?;
+    if let (true, Some(choice)) = (changes_session, &session) {
+        sessions.ran(&user, choice, String::from_utf8_lossy(&sql).into_owned())?;
+    }
+    Ok(outcome)
 }
 
 fn prepare(connection: &mut Connection, request: &RequestParameters) -> Result<(), Exception> {
@@ -191,7 +249,7 @@ fn check_readonly_session(job: &Job, plan: &Plan) -> Result<(), Exception> {
     let readonly = job.request.readonly.as_deref().is_some_and(|level| level != "0");
     let writes = matches!(plan, Plan::Insert { .. } | Plan::Query { effect: Effect::Write, .. });
     if job.request.session.is_some() && readonly && writes {
-        let message = format!("{}: Cannot execute query in readonly mode", job.user);
+        let message = format!("{}: Cannot execute query in readonly mode", job.user.name);
         return Err(Exception::new(READONLY, "READONLY", message));
     }
     Ok(())

@@ -15,7 +15,7 @@ use axum::routing::any;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::access::Access;
+use super::access::{Access, User};
 use super::body::{DataSource, ReceivedBody};
 use super::encoding::{Encoder, Encoding};
 use super::engine::Engine;
@@ -23,6 +23,7 @@ use super::exception::{Exception, TOO_MANY_SIMULTANEOUS_QUERIES};
 use super::execute::{ExternalTable, Job, execute};
 use super::multipart::{self, Part};
 use super::parameters::RequestParameters;
+use super::reader_sessions::ReaderSessions;
 use super::reply::{Head, PieceStream, Progress, Reply, Responder, StopOnDrop};
 use super::session::Sessions;
 use super::{formats, statement_marker};
@@ -34,6 +35,7 @@ const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, OPTIONS";
 pub struct Front {
     pub engine: Arc<Engine>,
     pub sessions: Arc<Sessions>,
+    pub reader_sessions: Arc<ReaderSessions>,
     pub access: Access,
     pub connections: Arc<Semaphore>,
     pub waiting: Arc<Semaphore>,
@@ -177,7 +179,7 @@ async fn dispatch(
     request: RequestParameters,
     source: DataSource,
     external_tables: Vec<ExternalTable>,
-    user: String,
+    user: User,
     reading_method: bool,
     marker: &str,
 ) -> Result<Response, Exception> {
@@ -210,8 +212,9 @@ async fn dispatch(
     };
     let job = Job { request, source, external_tables, user, reading_method, marker: marker.to_owned(), progress };
     let (engine, sessions) = (Arc::clone(&front.engine), Arc::clone(&front.sessions));
+    let reader_sessions = Arc::clone(&front.reader_sessions);
     tokio::task::spawn_blocking(move || {
-        execute(&engine, &sessions, job, responder);
+        execute(&engine, &sessions, &reader_sessions, job, responder);
         drop(permit);
     });
     let lost = || Exception::new(1002, "UNKNOWN_EXCEPTION", "The statement's thread ended without an answer");

@@ -10,6 +10,7 @@
 //! | `writes` | what the library does not look at: whether a write failed |
 //! | `http`, `parameters`, `multipart`, `access` | requests |
 //! | `body`, `encoding`, `blocks` | bodies and their compression |
+//! | `reader`, `reader_sessions` | what the reading user may do |
 //! | `lexer`, `statement`, `formats`, `exception` | what statements, formats and errors are (pure) |
 //! | `execute`, `session`, `settings_scope`, `reply` | running a statement and answering |
 //! | `supervisor`, `parent` | the child process, from both sides |
@@ -30,6 +31,8 @@ mod library;
 mod multipart;
 mod parameters;
 pub mod parent;
+mod reader;
+mod reader_sessions;
 mod reply;
 mod session;
 mod settings_scope;
@@ -46,7 +49,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 
-pub use access::Access;
+pub use access::{Access, READER};
 
 use crate::serving::{ConnectionLimits, Server};
 
@@ -125,6 +128,7 @@ pub async fn serve(options: OlapOptions, shutdown: impl Future<Output = ()>) -> 
     let front = Arc::new(http::Front {
         engine: Arc::clone(&engine),
         sessions: Arc::new(session::Sessions::new(options.max_sessions)),
+        reader_sessions: Arc::new(reader_sessions::ReaderSessions::new(options.max_sessions)),
         access: options.access,
         connections: Arc::new(Semaphore::new(connections)),
         waiting: Arc::new(Semaphore::new(options.queue_length + connections)),

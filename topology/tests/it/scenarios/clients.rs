@@ -10,7 +10,7 @@ use crate::clickhouse_crate;
 use crate::client::Client;
 use crate::real_stack::cache_folder;
 use crate::real_stack::scratch::ScratchFolder;
-use crate::stack::{Backbone, Stack, WORKSPACE, WRITE_KEY};
+use crate::stack::{Backbone, CLICKHOUSE_PASSWORD, CLICKHOUSE_WRITER, Stack, WORKSPACE, WRITE_KEY};
 
 /// They take turns: track, page, identify, screen, group, alias.
 const EVENTS: usize = 120;
@@ -21,6 +21,7 @@ pub fn run(backbone: Backbone) {
     let stack = Stack::start(backbone);
     let client = stack.client();
     let clickhouse = format!("http://127.0.0.1:{}", client.clickhouse_port);
+    let as_writer = format!("http://{CLICKHOUSE_WRITER}:{CLICKHOUSE_PASSWORD}@127.0.0.1:{}", client.clickhouse_port);
 
     let sent = send_by_segment(&client, &node_modules);
     client.wait_for_events(EVENTS);
@@ -33,20 +34,20 @@ pub fn run(backbone: Backbone) {
     assert_seen_by_queries(&client);
     stack.assert_audit_clean();
 
-    output_of(Command::new(&python).arg(script("clickhouse_connect_check.py")).arg(&clickhouse));
+    output_of(Command::new(&python).arg(script("clickhouse_connect_check.py")).arg(&as_writer));
     // An import statement finds its packages beside the file only.
     let folder = ScratchFolder::create("node-check").unwrap();
     let check = folder.path().join("check.mjs");
     std::fs::copy(script("clickhouse_node_check.mjs"), &check).unwrap();
     std::os::unix::fs::symlink(node_modules.join("node_modules"), folder.path().join("node_modules")).unwrap();
-    output_of(Command::new("node").arg(&check).arg(&clickhouse));
+    output_of(Command::new("node").arg(&check).arg(&as_writer));
     clickhouse_crate::check(&clickhouse);
     // The checks leave the events alone.
     client.wait_for_events(EVENTS);
 }
 
 /// Where the set-up put a set of clients.
-fn client_folder(name: &str) -> PathBuf {
+pub(super) fn client_folder(name: &str) -> PathBuf {
     let folder = cache_folder().unwrap().join(name);
     // The mark that the script writes last: without it the folder is not whole.
     let is_whole = folder.join("made-from.sha256").is_file();
@@ -58,12 +59,18 @@ fn client_folder(name: &str) -> PathBuf {
     folder
 }
 
-fn script(name: &str) -> PathBuf {
+/// The program that a script in `deploy/` finds or fetches, and prints as its last line.
+pub(super) fn fetched_program(deploy_script: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(deploy_script);
+    PathBuf::from(output_of(&mut Command::new(path)).lines().next_back().unwrap())
+}
+
+pub(super) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
 }
 
 /// Runs a client to its end, which must be a good one.
-fn output_of(command: &mut Command) -> String {
+pub(super) fn output_of(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let (printed, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command:?}: {}\n{printed}\n{complaints}", output.status);

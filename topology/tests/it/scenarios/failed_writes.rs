@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::client::Client;
 use crate::real_stack::scratch::{ReservedPort, ScratchFolder};
 use crate::real_stack::server_process::ServerProcess;
+use crate::stack::CLICKHOUSE_PASSWORD;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// `EX_IOERR`.
@@ -27,11 +28,11 @@ pub fn run() {
     let migrate =
         Command::new(env!("CARGO_BIN_EXE_neonhub")).arg("migrate").envs(settings(scratch.path(), &port)).output();
     assert!(migrate.as_ref().is_ok_and(|output| output.status.success()), "{migrate:?}");
-    client.sql("CREATE TABLE facts (id UInt64, text String) ENGINE = MergeTree ORDER BY id");
-    client.sql("INSERT INTO facts SELECT number, 'small' FROM numbers(100)");
+    client.write_sql("CREATE TABLE facts (id UInt64, text String) ENGINE = MergeTree ORDER BY id");
+    client.write_sql("INSERT INTO facts SELECT number, 'small' FROM numbers(100)");
     // Random text cannot be packed.
     let large = "INSERT INTO facts SELECT number, randomString(1000) FROM numbers(10000)";
-    let outcome = client.try_sql(large);
+    let outcome = client.try_write_sql(large);
     assert!(outcome.is_err(), "an INSERT that could not be written was acknowledged: {outcome:?}");
     let ended = limited.wait_until_ended(LIMIT).unwrap();
     assert_eq!(ended.code(), Some(EXIT_CODE), "{}", log(scratch.path()));
@@ -40,14 +41,14 @@ pub fn run() {
     let roomy = start(scratch.path(), &port, &[]);
     assert_eq!(client.sql("SELECT count() FROM facts").trim(), "100");
     assert_eq!(client.sql("SELECT count() FROM system.detached_parts").trim(), "0");
-    client.sql(large);
+    client.write_sql(large);
     assert_eq!(client.sql("SELECT count() FROM facts").trim(), "10100");
     drop(roomy);
 
     // The log may be on the same disk: it ends as it should without a word.
     let mut silent =
         start(scratch.path(), &port, &["sh", "-c", WITHOUT_A_LOG, "sh", "sh", "-c", WITH_SMALL_FILES, "sh"]);
-    assert!(client.try_sql(large).is_err());
+    assert!(client.try_write_sql(large).is_err());
     assert_eq!(silent.wait_until_ended(LIMIT).unwrap().code(), Some(EXIT_CODE));
 }
 
@@ -62,9 +63,10 @@ fn start(folder: &Path, port: &ReservedPort, before: &[&str]) -> ServerProcess {
     process
 }
 
-fn settings(folder: &Path, port: &ReservedPort) -> [(&'static str, String); 2] {
+fn settings(folder: &Path, port: &ReservedPort) -> [(&'static str, String); 3] {
     [
         ("NEONHUB_DATA_DIR", folder.join("data").display().to_string()),
+        ("NEONHUB_CLICKHOUSE_PASSWORD", CLICKHOUSE_PASSWORD.to_owned()),
         ("NEONHUB_CLICKHOUSE_ADDR", format!("127.0.0.1:{}", port.number())),
     ]
 }

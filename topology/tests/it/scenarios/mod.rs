@@ -5,6 +5,7 @@ pub mod bad_input;
 mod bad_queries;
 pub mod broker_down;
 pub mod clickhouse_away;
+pub mod clickhouse_users;
 pub mod clients;
 pub mod demo_data;
 pub mod failed_writes;

@@ -27,7 +27,8 @@ pub fn check(bytes: &[u8]) {
     let Ok(request) = RequestParameters::parse(pairs.clone(), &headers) else { return };
     check_parameters(&request);
     if let Ok(user) = Access::default().check(&headers, request.user.as_deref(), request.password.as_deref()) {
-        assert_eq!(user, "default");
+        assert_eq!(user.name, "default");
+        assert!(!user.may_write);
     }
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let Some(boundary) = content_type.and_then(multipart::boundary) else { return };

@@ -1,0 +1,106 @@
+//! The embedded ClickHouse knows two users: whoever comes reads the tables and nothing else; the writer, which has a password,
+//! may do everything.
+
+use crate::client::Client;
+use crate::stack::{Backbone, CLICKHOUSE_PASSWORD, Stack};
+
+/// Codes of ClickHouse: READONLY, ACCESS_DENIED.
+const REFUSALS: [&str; 2] = ["Code: 164.", "Code: 497."];
+
+pub fn run() {
+    let stack = Stack::start(Backbone::Embedded);
+    let client = stack.client();
+    client.write_sql("CREATE TABLE facts (id UInt64, path String) ENGINE = MergeTree ORDER BY id");
+    client.write_sql("INSERT INTO facts SELECT number, 'file(x)' FROM numbers(3)");
+    assert_eq!(client.sql("SELECT count(), any(path), max(number) FROM facts, numbers(2) AS n"), "6\tfile(x)\t1");
+
+    for sql in [
+        "INSERT INTO facts VALUES (9, '')",
+        "INSERT INTO facts SELECT 9, ''",
+        "CREATE TABLE more (id UInt8) ENGINE = Memory",
+        "CREATE TEMPORARY TABLE more (id UInt8) ENGINE = Memory",
+        "ALTER TABLE facts DELETE WHERE 1",
+        "TRUNCATE TABLE facts",
+        "DROP TABLE facts",
+        "OPTIMIZE TABLE facts FINAL",
+        "KILL QUERY WHERE 1",
+        "SYSTEM FLUSH LOGS",
+        "ATTACH TABLE more FROM '/tmp' (a Int8) ENGINE = MergeTree ORDER BY a",
+        "SELECT file('/etc/hostname')",
+        "SELECT `\\x66ile`('/etc/hostname')",
+        "SELECT * FROM view(SELECT file('/etc/hostname'))",
+        "SELECT 1 SETTINGS readonly = 0",
+        "SELECT 1 SETTINGS max_memory_usage = 0",
+        "SET readonly = 0",
+        "SET format_template_resultset = '/etc/hostname'",
+    ] {
+        assert_refused(&client, "", sql);
+    }
+    // The database `default` shows files as tables.
+    for sql in ["SELECT * FROM `/etc/hostname`", "SELECT * FROM '/etc/hostname'"] {
+        assert_refused(&client, "database=default", sql);
+    }
+    // What the engine has besides is not known beforehand: each of its table functions, in each kind of statement.
+    let functions = client.sql(
+        "SELECT name FROM system.table_functions WHERE name NOT IN ('format', 'null', 'merge', \
+         'values', 'view', 'viewExplain', 'viewIfPermitted', 'primes', 'loop') AND NOT startsWith(name, 'generate') \
+         AND NOT startsWith(name, 'numbers') AND NOT startsWith(name, 'zeros') AND NOT startsWith(name, 'SQL') \
+         AND name NOT IN ('fuzzJSON', 'mergeTreeIndex')",
+    );
+    assert!(functions.lines().any(|name| name == "url") && functions.lines().count() > 40, "{functions}");
+    for function in functions.lines() {
+        for statement in ["SELECT * FROM", "DESCRIBE TABLE", "EXPLAIN SELECT * FROM"] {
+            assert_refused(&client, "", &format!("{statement} {function}('http://127.0.0.1:1/x', CSV, 'a String')"));
+        }
+    }
+    for settings in ["format_template_resultset=/etc/hostname", "format_schema=/etc/hostname:M", "s3_url=x"] {
+        assert_refused(&client, settings, "SELECT 1 FORMAT Template");
+    }
+    assert_eq!(client.sql("SELECT count() FROM facts"), "3", "nothing was written");
+
+    a_session_keeps_what_a_reader_sets(&client);
+    limits_hold(&client);
+    only_the_password_opens_the_writer(&client);
+}
+
+fn ask(client: &Client, parameters: &str, sql: &str) -> (u16, String) {
+    let path = format!("/?database=neonhub&{parameters}");
+    let answer = client.send(client.clickhouse_port, "POST", &path, &[], sql.as_bytes());
+    (answer.status, answer.body.trim_end().to_owned())
+}
+
+fn assert_refused(client: &Client, parameters: &str, sql: &str) {
+    let (status, body) = ask(client, parameters, sql);
+    assert!(status != 200 && REFUSALS.iter().any(|code| body.contains(code)), "{parameters} {sql}: {status} {body}");
+}
+
+fn a_session_keeps_what_a_reader_sets(client: &Client) {
+    let in_session = |sql: &str| ask(client, "session_id=s", sql);
+    assert_eq!(in_session("SET max_threads = 3").0, 200);
+    assert_eq!(in_session("USE system").0, 200);
+    let seen = ask(client, "session_id=s&session_check=1", "SELECT getSetting('max_threads')").1;
+    assert_eq!(seen, "3");
+    assert_refused(client, "session_id=s", "CREATE TEMPORARY TABLE more (id UInt8) ENGINE = Memory");
+    assert_refused(client, "session_id=s", "SET max_threads = 1, readonly = 0");
+    assert_refused(client, "session_id=s", "SELECT 1 SETTINGS readonly = 0");
+    assert_refused(client, "session_id=s", "INSERT INTO neonhub.facts VALUES (9, '')");
+}
+
+fn limits_hold(client: &Client) {
+    for parameters in ["", "max_memory_usage=0", "session_id=limits", "max_memory_usage=99999999999999"] {
+        let (_, limit) = ask(client, parameters, "SELECT getSetting('max_memory_usage')");
+        assert_eq!(limit, (2_u64 << 30).to_string(), "{parameters}");
+    }
+    assert_eq!(ask(client, "max_memory_usage=1000000", "SELECT getSetting('max_memory_usage')").1, "1000000");
+    let (status, body) = ask(client, "", "SELECT number FROM numbers(10000001) FORMAT Null");
+    assert!(status != 200 && body.contains("Code: 396."), "{status} {body}");
+}
+
+fn only_the_password_opens_the_writer(client: &Client) {
+    for password in ["", "wrong", &CLICKHOUSE_PASSWORD[1..]] {
+        let headers = [("x-clickhouse-user", "neonhub"), ("x-clickhouse-key", password)];
+        let answer = client.send(client.clickhouse_port, "POST", "/", &headers, b"SELECT 1");
+        assert!(answer.body.contains("Code: 516."), "{}", answer.body);
+    }
+    client.write_sql("DROP TABLE facts");
+}
