@@ -17,7 +17,7 @@ RATE ?= 5000
 SECONDS ?= 60
 
 .PHONY: help demo test setup build libchdb demo-data real-stack test-clients-setup native-tools rust \
-        format lint unit integration bench instructions chaos chaos-minute fuzz fuzz-short mutants compose-check
+        format lint unit integration bench instructions chaos chaos-minute fuzz fuzz-short mutants compose-check k8s-check watch-check prometheus
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -25,9 +25,9 @@ help: ## Lists the targets.
 demo: libchdb demo-data build ## Posts 60,000 real impressions and clicks through the embedded stack and compares three counts.
 	@data="$$(deploy/fetch-demo-data.sh | tail -n 1)"; exec target/release/neonhub demo --data "$$data" $(DEMO_FLAGS)
 
-test: setup format lint unit instructions integration chaos-minute fuzz-short compose-check ## Sets up what is needed and runs every test.
+test: setup format lint unit instructions integration chaos-minute fuzz-short compose-check k8s-check watch-check ## Sets up what is needed and runs every test.
 
-setup: native-tools rust libchdb demo-data real-stack test-clients-setup ## Fetches everything that tests need.
+setup: native-tools rust libchdb demo-data real-stack prometheus test-clients-setup ## Fetches everything that tests need.
 
 build: native-tools rust
 	@$(CARGO) build --release --locked --bin neonhub
@@ -43,7 +43,7 @@ unit: native-tools rust ## Unit tests of all crates, and the simulation.
 	$(CARGO) test --workspace --locked --doc
 
 # All of them with --workspace: another choice of crates would unify other features and build everything again.
-integration: libchdb demo-data real-stack test-clients-setup ## Each crate's tests, and scenarios on real servers.
+integration: libchdb demo-data real-stack prometheus test-clients-setup ## Each crate's tests, and scenarios on real servers.
 	$(CARGO) test --workspace --locked --test it -- --test-threads=$(TEST_THREADS)
 
 bench: libchdb real-stack build ## Measures every speed beside its limit, on the embedded stack and on a broker of its own.
@@ -73,6 +73,12 @@ fuzz-short: native-tools rust
 compose-check: ## docker-compose.yml and the load tests, as far as a machine without a Docker engine can tell.
 	deploy/check-compose.sh
 
+k8s-check: ## The Kubernetes manifests: rendered, against their schemas, against each other and the code.
+	deploy/check-k8s.sh
+
+watch-check: prometheus ## Alert rules with their tests, and what the dashboards name.
+	deploy/check-watching.sh
+
 native-tools:
 	@deploy/check-tools.sh
 
@@ -87,6 +93,9 @@ demo-data: ## Fetches the Open Bandit sample once, from PyPI.
 
 real-stack: ## Fetches Apache Kafka and Apache Cassandra once, from Maven Central.
 	@deploy/fetch-real-stack.sh
+
+prometheus: ## Fetches Prometheus and promtool once, from Debian.
+	@deploy/fetch-prometheus.sh | tail -n 1 >&2
 
 test-clients-setup: ## Fetches the clients that tests use: clickhouse-connect, schemathesis, @clickhouse/client, @segment/analytics-node.
 	@deploy/fetch-test-clients.sh

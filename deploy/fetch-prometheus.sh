@@ -19,8 +19,10 @@ if [[ ! -x $target/usr/bin/promtool ]]; then
     exit 1
   fi
   unfinished=$(mktemp -d "$cache/.prometheus.XXXXXX")
-  (cd "$unfinished" && apt-get download prometheus >&2) || {
-    echo "fetch-prometheus: apt-get could not download prometheus (its output is above; it may need apt-get update)" >&2
+  download() { (cd "$unfinished" && apt-get download prometheus >&2); }
+  # A fresh machine has no lists of packages.
+  download || { apt-get update >&2 && download; } || {
+    echo "fetch-prometheus: apt-get could not download prometheus (its output is above)" >&2
     exit 1
   }
   dpkg-deb --extract "$unfinished"/prometheus_*.deb "$unfinished"

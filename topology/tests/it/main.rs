@@ -71,3 +71,8 @@ fn failed_writes() {
 fn forgetful_broker() {
     scenarios::forgetful_broker::run();
 }
+
+#[test]
+fn watching() {
+    scenarios::watching::run();
+}

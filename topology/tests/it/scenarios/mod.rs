@@ -19,3 +19,4 @@ mod live_socket;
 pub mod new_definition;
 pub mod retries_count_once;
 pub mod scale_out_and_in;
+pub mod watching;
