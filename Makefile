@@ -17,7 +17,7 @@ RATE ?= 5000
 SECONDS ?= 60
 
 .PHONY: help demo test setup build libchdb demo-data real-stack test-clients-setup native-tools rust \
-        format lint unit integration bench instructions chaos chaos-minute fuzz fuzz-short mutants compose-check k8s-check watch-check prometheus
+        format lint unit integration bench instructions chaos chaos-minute fuzz fuzz-short mutants compose-check k8s-check watch-check prometheus test-clients
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -97,5 +97,10 @@ real-stack: ## Fetches Apache Kafka and Apache Cassandra once, from Maven Centra
 prometheus: ## Fetches Prometheus and promtool once, from Debian.
 	@deploy/fetch-prometheus.sh | tail -n 1 >&2
 
-test-clients-setup: ## Fetches the clients that tests use: clickhouse-connect, schemathesis, @clickhouse/client, @segment/analytics-node.
+test-clients: libchdb real-stack test-clients-setup ## Clients that nobody here wrote: SDKs, a browser, ClickHouse's clients, kcat.
+	$(CARGO) test --workspace --locked --test it -- --test-threads=1 clients browser_client
+
+test-clients-setup: ## Fetches the clients that tests use: SDKs, ClickHouse's, schemathesis, Chromium, kcat.
 	@deploy/fetch-test-clients.sh
+	@deploy/fetch-chromium.sh | tail -n 1 >&2
+	@deploy/fetch-kcat.sh | tail -n 1 >&2

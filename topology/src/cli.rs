@@ -10,7 +10,8 @@ use neonhub_topology::clients::{check_or_create_topics, migrate};
 use neonhub_topology::commands::keys::{self, KeyCommand};
 use neonhub_topology::commands::replay::{self, ReplayOptions};
 use neonhub_topology::commands::simulate::{self, SimulateOptions};
-use neonhub_topology::commands::{audit, demonstration};
+use neonhub_topology::commands::status::{self, Targets};
+use neonhub_topology::commands::{audit, demonstration, doctor};
 use neonhub_topology::roles::processors::Processor;
 use neonhub_topology::roles::stop::asked_to_end;
 use neonhub_topology::roles::{Stop, olap, up};
@@ -122,6 +123,29 @@ enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
+    /// Show what the roles say of themselves: readiness, lag, watermarks, throughput; exit code 1 if one is not ready.
+    Status {
+        /// Of ingest; may be given several times. NEONHUB_INGEST_ADDR if absent.
+        #[arg(long)]
+        ingest: Vec<String>,
+        /// Of processors. NEONHUB_PROCESSORS_ADDR if absent.
+        #[arg(long)]
+        processors: Vec<String>,
+        /// Of the query API. NEONHUB_API_ADDR if absent.
+        #[arg(long)]
+        api: Vec<String>,
+        /// Draw it anew every second, until Ctrl-C.
+        #[arg(long, conflicts_with = "json")]
+        watch: bool,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check settings, keys, disk, topics, ClickHouse, migrations, clock and store, and say what to do; exit code 1 if
+    /// something is wrong.
+    Doctor {
+        #[arg(long)]
+        json: bool,
+    },
     /// Measure speed beside its limit.
     Bench {
         #[command(subcommand)]
@@ -191,7 +215,11 @@ impl Cli {
 
     fn with_settings(self) -> anyhow::Result<ExitCode> {
         let (mut settings, values) = Settings::from_process()?;
-        if matches!(self.command, Command::Demo { .. } | Command::Bench { .. }) && values.is_default("log") {
+        if matches!(
+            self.command,
+            Command::Demo { .. } | Command::Bench { .. } | Command::Status { .. } | Command::Doctor { .. }
+        ) && values.is_default("log")
+        {
             // The progress bar and the report speak for it.
             "warn".clone_into(&mut settings.log.filter);
         }
@@ -235,6 +263,26 @@ impl Cli {
                     };
                     return Ok(exit_code(replay::run(options).await?.is_clean()));
                 }
+                Command::Status { ingest, processors, api, watch, json } => {
+                    let or = |named: Vec<String>, address: std::net::SocketAddr| {
+                        if named.is_empty() { vec![format!("http://{address}")] } else { named }
+                    };
+                    let targets = Targets {
+                        ingest: or(ingest, settings.ingest_addr),
+                        processors: or(processors, settings.processors_addr),
+                        api: or(api, settings.api_addr),
+                    };
+                    return show_status(&targets, watch, json).await;
+                }
+                Command::Doctor { json } => {
+                    let report = doctor::examine(&settings, &values, &olap::library(&settings, &values)).await;
+                    if json {
+                        println!("{}", serde_json::to_string(&report)?);
+                    } else {
+                        print!("{report}");
+                    }
+                    return Ok(exit_code(report.is_fine()));
+                }
                 Command::Keys { command, url, api_key, json } => {
                     let api_key = api_key.or_else(|| settings.access.api_key.clone());
                     let target = keys::Target {
@@ -257,6 +305,24 @@ impl Cli {
             }
             Ok(ExitCode::SUCCESS)
         })
+    }
+}
+
+async fn show_status(targets: &Targets, watch: bool, json: bool) -> anyhow::Result<ExitCode> {
+    loop {
+        let status = status::look(targets).await?;
+        if watch {
+            // Home, and away with what was there.
+            print!("\x1b[H\x1b[2J{status}");
+            std::io::Write::flush(&mut std::io::stdout())?;
+            continue;
+        }
+        if json {
+            println!("{}", serde_json::to_string(&status)?);
+        } else {
+            print!("{status}");
+        }
+        return Ok(exit_code(status.is_ready()));
     }
 }
 

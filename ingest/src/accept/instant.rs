@@ -1,7 +1,9 @@
 //! Pure: no I/O, no clock, no async.
 //!
 //! When an event happened. Client clocks are wrong, so Segment's rule applies: event time = received − (sent − stated),
-//! with "stated" being `originalTimestamp`, or `timestamp` from SDKs that name it so.
+//! with "stated" being `timestamp`, or `originalTimestamp`. Where an event has both, `originalTimestamp` is the client's clock
+//! and `timestamp` is what its sender means (RudderStack's SDKs) or has corrected already (Segment's own servers): it is taken
+//! as it is.
 
 use neonhub_schemas::{Micros, time};
 use serde_json::value::RawValue;
@@ -51,15 +53,18 @@ pub(super) fn event_time(
     as_given: bool,
     received_at_ms: i64,
 ) -> Result<i64, Fault> {
-    let field = if members.get("originalTimestamp").is_some() { "originalTimestamp" } else { "timestamp" };
-    let Some(raw) = members.get(field) else { return Ok(received_at_ms) };
+    let (field, raw, is_meant) = match (members.get("timestamp"), members.get("originalTimestamp")) {
+        (Some(raw), original) => ("timestamp", raw, original.is_some()),
+        (None, Some(raw)) => ("originalTimestamp", raw, false),
+        (None, None) => return Ok(received_at_ms),
+    };
     let stated = instant(raw, field)?;
     let sent_at = match members.get("sentAt") {
         Some(raw) => Some(instant(raw, "sentAt")?),
         None => batch_sent_at_ms,
     };
     let corrected = match sent_at {
-        Some(sent_at) if !as_given => received_at_ms.saturating_sub(sent_at.saturating_sub(stated)),
+        Some(sent_at) if !as_given && !is_meant => received_at_ms.saturating_sub(sent_at.saturating_sub(stated)),
         _ => stated,
     };
     in_range(corrected, field, received_at_ms)
@@ -111,8 +116,11 @@ mod tests {
         // The client's clock is an hour ahead; the event happened 2 s before it was sent.
         let json = r#"{"timestamp":"2020-09-13T13:26:40Z","sentAt":"2020-09-13T13:26:42Z"}"#;
         assert_eq!(read(json), Ok(NOW - 2_000));
-        let json = r#"{"timestamp":1,"originalTimestamp":"2020-09-13T13:26:40Z","sentAt":"2020-09-13T13:26:42Z"}"#;
+        let json = r#"{"originalTimestamp":"2020-09-13T13:26:40Z","sentAt":"2020-09-13T13:26:42Z"}"#;
         assert_eq!(read(json), Ok(NOW - 2_000));
+        // As RudderStack's SDK for Node sends an event with a time of its own.
+        let json = r#"{"timestamp":"2019-01-01T00:00:00Z","originalTimestamp":"2020-09-13T13:26:40Z","sentAt":"2020-09-13T13:26:42Z"}"#;
+        assert_eq!(read(json), Ok(1_546_300_800_000));
         let members = Members::parse(r#"{"timestamp":"2020-09-13T13:26:40Z"}"#).unwrap();
         assert_eq!(event_time(&members, Some(NOW + 3_602_000), false, NOW), Ok(NOW - 2_000));
         // Historical imports are taken as given.

@@ -110,6 +110,25 @@ pub async fn migrate(settings: &Settings) -> anyhow::Result<Vec<String>> {
     Ok(done)
 }
 
+/// Numbers and hashes.
+///
+/// # Errors
+/// ClickHouse does not answer, or has no such table yet.
+pub async fn applied_migrations_of(settings: &Settings) -> anyhow::Result<Vec<(u32, String)>> {
+    applied_migrations(&landing_config(settings)?.client(), &settings.clickhouse.database).await
+}
+
+/// Milliseconds since the Unix epoch, as ClickHouse has them.
+///
+/// # Errors
+/// ClickHouse does not answer.
+pub async fn clickhouse_clock(settings: &Settings) -> anyhow::Result<i64> {
+    let client = landing_config(settings)?.client().with_database("default");
+    let url = settings.clickhouse.effective_url();
+    let now = client.query("SELECT toUnixTimestamp64Milli(now64(3))").fetch_one().await;
+    now.map_err(|error| anyhow::anyhow!("ClickHouse at {url} does not answer: {error}"))
+}
+
 async fn applied_migrations(client: &Client, database: &str) -> anyhow::Result<Vec<(u32, String)>> {
     let query = format!("SELECT number, hash FROM `{database}`.schema_migrations ORDER BY number");
     Ok(client.query(&query).fetch_all().await?)

@@ -5,7 +5,7 @@ mod clickhouse;
 mod kafka_admin;
 
 pub use backbone::Backbone;
-pub use clickhouse::{api_config, inserters, landing_config, migrate};
+pub use clickhouse::{api_config, applied_migrations_of, clickhouse_clock, inserters, landing_config, migrate};
 pub use kafka_admin::{TopicReport, check_or_create_topics};
 
 use std::sync::Arc;

@@ -3,6 +3,8 @@
 pub mod audit;
 pub mod demo;
 pub mod demonstration;
+pub mod doctor;
 pub mod keys;
 pub mod replay;
 pub mod simulate;
+pub mod status;

@@ -38,6 +38,7 @@ on_both_backbones!(
     access_keys,
     bad_input,
     broker_down,
+    browser_client,
     clickhouse_away,
     clients,
     demo_data,
@@ -46,14 +47,21 @@ on_both_backbones!(
     late_events,
     live_push,
     new_definition,
+    operator_commands,
     retries_count_once,
     scale_out_and_in,
+    sdk_clients,
 );
 
 /// What has nothing to do with the backbone.
 #[test]
 fn hostile_connections() {
     scenarios::hostile_connections::run();
+}
+
+#[test]
+fn openapi_contract() {
+    scenarios::openapi_contract::run();
 }
 
 #[test]
@@ -75,4 +83,9 @@ fn forgetful_broker() {
 #[test]
 fn watching() {
     scenarios::watching::run();
+}
+
+#[test]
+fn kafka_clients() {
+    scenarios::kafka_clients::run();
 }

@@ -243,9 +243,15 @@ impl Stack {
 
     /// Runs the binary to its end with this stack's settings; returns its standard output and whether it succeeded.
     pub fn try_command(&self, arguments: &[&str]) -> (String, bool) {
+        self.try_command_with(arguments, &[])
+    }
+
+    /// The same with other settings.
+    pub fn try_command_with(&self, arguments: &[&str], settings: &[(&str, &str)]) -> (String, bool) {
         let output = Command::new(env!("CARGO_BIN_EXE_neonhub"))
             .args(arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .envs(settings.iter().copied())
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

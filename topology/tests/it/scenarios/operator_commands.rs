@@ -1,0 +1,49 @@
+//! What operators type: `status` and `doctor` tell what is there and what is not, `keys` makes keys that open.
+
+use serde_json::{Value, json};
+
+use crate::client::LIMIT;
+use crate::real_stack::wait_until;
+use crate::stack::{Backbone, Options, Role, Stack};
+
+pub fn run(backbone: Backbone) {
+    let settings = vec![("NEONHUB_KEY_SECRET", "key-secret-of-the-tests-long-enough".to_owned())];
+    let mut stack = Stack::start_with(backbone, Options { settings, ..Options::default() }, None);
+    let client = stack.client();
+
+    let (made, success) =
+        stack.try_command(&["keys", "create", "--label", "web", "--scopes", "ingest:write", "--json"]);
+    assert!(success, "{made}");
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let key = made["secret"].as_str().unwrap();
+    let event = json!({ "writeKey": key, "type": "track", "event": "x", "userId": "u", "messageId": "m" }).to_string();
+    let post = || client.send(client.ingest_port, "POST", "/v1/track", &[], event.as_bytes()).status;
+    wait_until("ingest knows the key", LIMIT, || Ok(post() == 200)).unwrap();
+    let (listed, _) = stack.try_command(&["keys", "list"]);
+    assert!(listed.contains("ingest:write") && !listed.contains(key), "{listed}");
+    let (refused, success) = stack.try_command(&["keys", "revoke", "0000000000000000"]);
+    assert!(!success && refused.contains("no key of this workspace"), "{refused}");
+
+    client.wait_for_events(1);
+    wait_until("the landing shows in the status", LIMIT, || Ok(status(&stack).0["processors"]["refine"].is_object()))
+        .unwrap();
+    let (shown, success) = status(&stack);
+    assert!(success, "{shown}");
+    assert_eq!(shown["roles"].as_array().unwrap().len(), 3);
+    assert_eq!(shown["processors"]["refine"]["lag_records"], 0.0, "{shown}");
+    let (examined, success) = stack.try_command(&["doctor"]);
+    assert!(success && examined.contains("✓ migrations"), "{examined}");
+
+    let role = if backbone == Backbone::Embedded { Role::Up } else { Role::Api };
+    stack.kill(role);
+    let (shown, success) = status(&stack);
+    let api = shown["roles"].as_array().unwrap().iter().find(|found| found["role"] == "api").unwrap();
+    assert!(!success && api["ready"] == false && api["detail"] == "does not answer", "{shown}");
+    let (examined, success) = stack.try_command_with(&["doctor"], &[("NEONHUB_CLICKHOUSE_URL", "http://127.0.0.1:9")]);
+    assert!(!success && examined.contains("✗ clickhouse") && examined.contains("→ look whether"), "{examined}");
+}
+
+fn status(stack: &Stack) -> (Value, bool) {
+    let (text, success) = stack.try_command(&["status", "--json"]);
+    (serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")), success)
+}
