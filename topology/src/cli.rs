@@ -11,7 +11,7 @@ use neonhub_topology::commands::keys::{self, KeyCommand};
 use neonhub_topology::commands::replay::{self, ReplayOptions};
 use neonhub_topology::commands::simulate::{self, SimulateOptions};
 use neonhub_topology::commands::status::{self, Targets};
-use neonhub_topology::commands::{audit, demonstration, doctor};
+use neonhub_topology::commands::{audit, backup, demonstration, doctor};
 use neonhub_topology::roles::processors::Processor;
 use neonhub_topology::roles::stop::asked_to_end;
 use neonhub_topology::roles::{Stop, olap, up};
@@ -121,6 +121,19 @@ enum Command {
         #[arg(long, global = true)]
         api_key: Option<String>,
         #[arg(long, global = true)]
+        json: bool,
+    },
+    /// Write the embedded stack's data folder into one file; the stack must be stopped.
+    Backup {
+        /// Must not be there yet, like neonhub-2026-11-28.tar.zst.
+        file: PathBuf,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put the data folder back from such a file; it must not be there, or be empty.
+    Restore {
+        file: PathBuf,
+        #[arg(long)]
         json: bool,
     },
     /// Show what the roles say of themselves: readiness, lag, watermarks, throughput; exit code 1 if one is not ready.
@@ -274,6 +287,12 @@ impl Cli {
                     };
                     return show_status(&targets, watch, json).await;
                 }
+                Command::Backup { file, json } => {
+                    print_outcome(&backup::create(&settings.data_dir, &file)?, json)?;
+                }
+                Command::Restore { file, json } => {
+                    print_outcome(&backup::restore(&file, &settings.data_dir)?, json)?;
+                }
                 Command::Doctor { json } => {
                     let report = doctor::examine(&settings, &values, &olap::library(&settings, &values)).await;
                     if json {
@@ -324,6 +343,15 @@ async fn show_status(targets: &Targets, watch: bool, json: bool) -> anyhow::Resu
         }
         return Ok(exit_code(status.is_ready()));
     }
+}
+
+fn print_outcome(outcome: &(impl serde::Serialize + std::fmt::Display), json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(outcome)?);
+    } else {
+        println!("{outcome}");
+    }
+    Ok(())
 }
 
 fn exit_code(is_fine: bool) -> ExitCode {

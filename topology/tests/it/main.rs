@@ -65,6 +65,11 @@ fn openapi_contract() {
 }
 
 #[test]
+fn backup_and_restore() {
+    scenarios::backup_and_restore::run();
+}
+
+#[test]
 fn clickhouse_users() {
     scenarios::clickhouse_users::run();
 }

@@ -170,7 +170,6 @@ impl Stack {
     }
 
     /// A setting of the processes that are started from now on.
-    #[allow(dead_code, reason = "used by tests/chaos only")]
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.to_owned(), value.to_owned()));

@@ -1,6 +1,7 @@
 //! One file a scenario; each is run on both backbones, or on one if it has nothing to do with them.
 
 pub mod access_keys;
+pub mod backup_and_restore;
 pub mod bad_input;
 mod bad_queries;
 pub mod broker_down;
