@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use neonhub_schemas::window::{Calendar, CalendarError};
 
 /// A Bearer key and the workspace it opens.
@@ -19,6 +20,16 @@ impl fmt::Debug for ApiKey {
     }
 }
 
+/// Origins as in RFC 6454: `https://dashboard.example`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Origins {
+    /// None but the API's own.
+    #[default]
+    None,
+    Named(Vec<HeaderValue>),
+    Any,
+}
+
 /// Everything the routes need to know.
 #[derive(Clone, Debug)]
 pub struct ApiConfig {
@@ -30,8 +41,8 @@ pub struct ApiConfig {
     pub body_limit: usize,
     /// Requests a minute of one key, all of which may come at once; 0: no limit.
     pub requests_per_minute: u32,
-    /// Any origin may read answers (a dashboard on another host).
-    pub allow_any_origin: bool,
+    /// Pages that may read answers (a dashboard on another host).
+    pub origins: Origins,
     /// Most rows of one metric query: windows × groups.
     pub max_rows: usize,
     /// How long a query may take before 504.
@@ -54,7 +65,7 @@ impl Default for ApiConfig {
             default_zone: "UTC".to_owned(),
             body_limit: 1024 * 1024,
             requests_per_minute: 60_000,
-            allow_any_origin: false,
+            origins: Origins::None,
             max_rows: 50_000,
             query_timeout: Duration::from_secs(60),
             live_buffer: 4_096,

@@ -20,6 +20,6 @@ pub mod state;
 pub mod store;
 pub mod telemetry;
 
-pub use config::{ApiConfig, ApiKey};
+pub use config::{ApiConfig, ApiKey, Origins};
 pub use routes::{router, serve};
 pub use state::{ApiState, Clock, Parts};

@@ -18,17 +18,19 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderName, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
-use tower_http::cors::{Any, CorsLayer};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
+use crate::config::Origins;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
@@ -60,7 +62,11 @@ pub fn router(state: ApiState) -> Router {
     let _first_router_of_this_state = state.openapi().set(document.to_string().into());
     let config = state.config();
     let body_limit = DefaultBodyLimit::max(config.body_limit);
-    let cors = config.allow_any_origin.then(any_origin);
+    let cors = match &config.origins {
+        Origins::None => None,
+        Origins::Named(origins) => Some(cors(AllowOrigin::list(origins.clone()))),
+        Origins::Any => Some(cors(AllowOrigin::any())),
+    };
     let docs = SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json"));
     let router = router
         .fallback(not_found)
@@ -71,15 +77,27 @@ pub fn router(state: ApiState) -> Router {
         .merge(docs)
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::custom(panicked));
-    match cors {
+    let router = match cors {
         Some(cors) => router.layer(cors),
         None => router,
-    }
+    };
+    SECURITY_HEADERS.into_iter().fold(router, |router, (name, value)| {
+        let name = HeaderName::from_static(name);
+        router.layer(SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value)))
+    })
 }
 
-fn any_origin() -> CorsLayer {
+/// On every answer, as OWASP's REST cheat sheet has them. The page of `/docs` brings its own scripts and styles.
+const SECURITY_HEADERS: [(&str, &str); 4] = [
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "no-referrer"),
+    ("content-security-policy", "default-src 'self' 'unsafe-inline' data:; frame-ancestors 'none'"),
+];
+
+fn cors(origins: AllowOrigin) -> CorsLayer {
     CorsLayer::new()
-        .allow_origin(Any)
+        .allow_origin(origins)
         .allow_methods([Method::GET, Method::PUT, Method::POST, Method::DELETE])
         .allow_headers([
             header::AUTHORIZATION,

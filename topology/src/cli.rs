@@ -236,10 +236,18 @@ impl Cli {
             // The progress bar and the report speak for it.
             "warn".clone_into(&mut settings.log.filter);
         }
-        telemetry::init(&settings.log)?;
+        let log = telemetry::init(&settings.log)?;
         descriptors::raise_limit();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
+            // Other commands end with their terminal.
+            if matches!(self.command, Command::Up | Command::Run(_)) {
+                tokio::spawn(async move {
+                    if let Err(error) = log.follow_settings().await {
+                        tracing::warn!(%error, "signals cannot be listened to: what is logged cannot be changed");
+                    }
+                });
+            }
             match self.command {
                 Command::Up => run_up(&settings, olap::library(&settings, &values)).await?,
                 Command::Run(role) => run_role(role, &settings, &values).await?,

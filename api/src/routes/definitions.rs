@@ -88,7 +88,13 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
         ("If-Match" = Option<String>, Header, description = "the ETag of the definition to be replaced"),
         ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is none yet")
     ),
-    request_body(content = ref("#/components/schemas/DefinitionText"), content_type = "application/json"),
+    request_body(
+        content = ref("#/components/schemas/DefinitionText"), content_type = "application/json",
+        example = json!({
+            "source": "behavior", "event": "Order Completed", "aggregation": "sum", "value": "properties.revenue",
+            "dimensions": ["properties.country"]
+        })
+    ),
     responses(
         (status = 200, body = DefinitionAnswer, description = "changed, or as it was"),
         (status = 201, body = DefinitionAnswer, description = "new"),

@@ -70,6 +70,7 @@ pub struct NewKeyRequest {
 
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"overlap_seconds": 86400}))]
 pub struct RotationRequest {
     /// How long the former key stays good beside the new one: 0 to 90 days; a day where absent.
     #[serde(default)]

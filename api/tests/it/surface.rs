@@ -92,9 +92,27 @@ async fn other_origins_are_a_setting() {
     };
     let closed = Rig::new().send(preflight()).await;
     assert!(!closed.headers.contains_key("access-control-allow-origin"));
-    let config = ApiConfig { allow_any_origin: true, ..ApiConfig::for_testing() };
+    let config = ApiConfig { origins: neonhub_api::Origins::Any, ..ApiConfig::for_testing() };
     let open = Rig::with(config, MemoryFeed::new(1)).send(preflight()).await;
     assert_eq!(open.headers["access-control-allow-origin"], "*");
+    for (origin, is_let_in) in [("https://dashboard.example", true), ("https://other.example", false)] {
+        let origins = neonhub_api::Origins::Named(vec![axum::http::HeaderValue::from_static(origin)]);
+        let named = Rig::with(ApiConfig { origins, ..ApiConfig::for_testing() }, MemoryFeed::new(1));
+        let allowed = named.send(preflight()).await.headers.get("access-control-allow-origin").cloned();
+        assert_eq!(allowed.is_some_and(|allowed| allowed == "https://dashboard.example"), is_let_in, "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_has_the_security_headers() {
+    let rig = Rig::new();
+    for path in ["/v1/metrics", "/v2/nothing", "/docs/", "/openapi.json", "/health/live", "/metrics"] {
+        let headers = rig.get(path).await.headers;
+        assert_eq!(headers["x-content-type-options"], "nosniff", "{path}");
+        assert_eq!(headers["x-frame-options"], "DENY", "{path}");
+        assert_eq!(headers["referrer-policy"], "no-referrer", "{path}");
+        assert!(headers["content-security-policy"].to_str().unwrap().contains("frame-ancestors 'none'"), "{path}");
+    }
 }
 
 #[tokio::test]

@@ -5,16 +5,20 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderName, Method, StatusCode, Uri};
+use axum::http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::path::{HttpMethod, Operation, Paths};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+use neonhub_schemas::Kind;
+use serde_json::json;
 
 use super::answer::Accepted;
 use super::door::{Door, TRACKING_PATHS};
@@ -44,6 +48,7 @@ pub fn router(state: IngestState) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(cors(&state))
+        .layer(SetResponseHeaderLayer::if_not_present(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
         .with_state(state)
 }
 
@@ -89,7 +94,30 @@ fn tracking_operation(template: &Operation, path: &str, door: &Door) -> Operatio
         Door::Import => "Historical behaviour events in a batch; timestamps are taken as given".to_owned(),
         call => format!("One {} event", call.label()),
     });
+    let body = operation.request_body.as_mut().and_then(|body| body.content.get_mut("application/json"));
+    if let Some(body) = body {
+        body.example = Some(example(door));
+    }
     operation
+}
+
+/// A body that the path takes.
+fn example(door: &Door) -> serde_json::Value {
+    let track = json!({"event": "Order Completed", "userId": "u-1", "properties": {"revenue": 19.99}});
+    let page =
+        json!({"type": "page", "anonymousId": "visitor-1", "name": "Pricing", "properties": {"path": "/pricing"}});
+    match door {
+        Door::Call(Kind::Identify) => json!({"userId": "u-1", "traits": {"plan": "pro"}}),
+        Door::Call(Kind::Page) => {
+            json!({"anonymousId": "visitor-1", "name": "Pricing", "properties": {"path": "/pricing"}})
+        }
+        Door::Call(Kind::Screen) => json!({"anonymousId": "visitor-1", "name": "Checkout"}),
+        Door::Call(Kind::Group) => json!({"userId": "u-1", "groupId": "company-1", "traits": {"seats": 5}}),
+        Door::Call(Kind::Alias) => json!({"previousId": "visitor-1", "userId": "u-1"}),
+        Door::Batch => json!({"batch": [page, {"type": "track", "userId": "u-1", "event": "Order Completed"}]}),
+        Door::Import => json!({"batch": [{"type": "page", "userId": "u-1", "timestamp": "2025-03-01T10:00:00Z"}]}),
+        _ => track,
+    }
 }
 
 /// The template of all tracking calls; the table of paths names them.
@@ -202,11 +230,12 @@ fn platform_name(stated: &str) -> Result<String, Box<Problem>> {
     get, path = pixel::IMAGE_PATH, tag = "pixel",
     params(
         ("writeKey" = Option<String>, Query, description = "the write key"),
-        ("type" = Option<String>, Query, description = "a behaviour call or a campaign event; track with an event, else page"),
+        ("type" = Option<String>, Query, description = "a behaviour call or a campaign event; track with an event, else page",
+            example = "open"),
         ("event" = Option<String>, Query, description = "the track event's name"),
-        ("campaign" = Option<String>, Query, description = "the campaign, for campaign events"),
+        ("campaign" = Option<String>, Query, description = "the campaign, for campaign events", example = "spring"),
         ("userId" = Option<String>, Query, description = "the user"),
-        ("anonymousId" = Option<String>, Query, description = "the visitor"),
+        ("anonymousId" = Option<String>, Query, description = "the visitor", example = "visitor-1"),
         ("data" = Option<String>, Query, description = "the whole event instead: base64 of JSON, as in Segment's pixel API")
     ),
     responses((status = 200, description = "a transparent dot", content_type = "image/gif", body = Vec<u8>), EventProblems)
@@ -218,7 +247,13 @@ async fn pixel_image(State(state): State<IngestState>, request: Request) -> Resp
 /// One event by GET, its kind in the path
 #[utoipa::path(
     get, path = "/v1/pixel/{kind}", tag = "pixel",
-    params(("kind" = String, Path, description = "a behaviour call or a campaign event")),
+    params(
+        ("kind" = String, Path, description = "a behaviour call or a campaign event", example = "open"),
+        ("writeKey" = Option<String>, Query, description = "the write key"),
+        ("campaign" = Option<String>, Query, description = "the campaign, for campaign events", example = "spring"),
+        ("userId" = Option<String>, Query, description = "the user"),
+        ("anonymousId" = Option<String>, Query, description = "the visitor", example = "visitor-1")
+    ),
     responses((status = 200, description = "a transparent dot", content_type = "image/gif", body = Vec<u8>), EventProblems)
 )]
 async fn pixel_by_kind(State(state): State<IngestState>, request: Request) -> Response {
@@ -228,7 +263,13 @@ async fn pixel_by_kind(State(state): State<IngestState>, request: Request) -> Re
 /// One event by GET, at RudderStack's path
 #[utoipa::path(
     get, path = "/pixel/v1/{kind}", tag = "pixel",
-    params(("kind" = String, Path, description = "a behaviour call or a campaign event")),
+    params(
+        ("kind" = String, Path, description = "a behaviour call or a campaign event", example = "open"),
+        ("writeKey" = Option<String>, Query, description = "the write key"),
+        ("campaign" = Option<String>, Query, description = "the campaign, for campaign events", example = "spring"),
+        ("userId" = Option<String>, Query, description = "the user"),
+        ("anonymousId" = Option<String>, Query, description = "the visitor", example = "visitor-1")
+    ),
     responses((status = 200, description = "a transparent dot", content_type = "image/gif", body = Vec<u8>), EventProblems)
 )]
 async fn rudderstack_pixel(State(state): State<IngestState>, request: Request) -> Response {

@@ -34,7 +34,7 @@ pub async fn run(
         workspace_zones: BTreeMap::new(),
         default_zone: settings.access.timezone.clone(),
         requests_per_minute: settings.access.requests_per_minute,
-        allow_any_origin: settings.access.allow_any_origin,
+        origins: settings.access.api_origins.clone(),
         ..ApiConfig::default()
     };
     let parts = Parts {

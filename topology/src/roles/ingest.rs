@@ -59,6 +59,6 @@ fn config(settings: &Settings, ring: SharedKeyRing) -> anyhow::Result<IngestConf
                 secret: secret.clone(),
             })
             .collect(),
-        allowed_origins: Vec::new(),
+        allowed_origins: access.ingest_origins.clone(),
     })
 }

@@ -12,6 +12,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use axum::http::HeaderValue;
+use neonhub_api::Origins;
 use neonhub_schemas::access::KeySecret;
 
 pub use kept::kept_secret;
@@ -138,7 +140,9 @@ pub struct AccessSettings {
     /// Of an API key.
     pub requests_per_minute: u32,
     pub timezone: String,
-    pub allow_any_origin: bool,
+    pub api_origins: Origins,
+    /// Empty: any.
+    pub ingest_origins: Vec<String>,
 }
 
 impl std::fmt::Debug for AccessSettings {
@@ -246,7 +250,17 @@ impl Settings {
                 timezone: values.checked("workspace_timezone", "an IANA time zone, like Europe/Berlin", |text| {
                     neonhub_schemas::window::Calendar::new(text).is_ok()
                 })?,
-                allow_any_origin: values.one_of("allow_any_origin", &["false", "true"])? == "true",
+                api_origins: if values.one_of("allow_any_origin", &["false", "true"])? == "true" {
+                    Origins::Any
+                } else {
+                    match values.origins("api_origins")? {
+                        origins if origins.is_empty() => Origins::None,
+                        origins => Origins::Named(
+                            origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect(),
+                        ),
+                    }
+                },
+                ingest_origins: values.origins("ingest_origins")?,
             },
             limits: LimitSettings {
                 max_event_bytes: values.number("max_event_bytes", 1_024, 900_000)?,
@@ -315,6 +329,19 @@ mod tests {
         let error = read(&[("NEONHUB_BOOTSTRAP_WRITE_KEY", "se:cret")]).unwrap_err().to_string();
         assert!(error.contains("NEONHUB_BOOTSTRAP_WRITE_KEY") && !error.contains("se:cret"), "{error}");
         assert!(read(&[("NEONHUB_PARTITIONS", "0")]).is_err());
+    }
+
+    #[test]
+    fn origins_are_named_or_any() {
+        let origins = |pairs: &[(&str, &str)]| read(pairs).map(|settings| settings.access.api_origins);
+        assert_eq!(origins(&[]).unwrap(), Origins::None);
+        assert_eq!(origins(&[("NEONHUB_ALLOW_ANY_ORIGIN", "true")]).unwrap(), Origins::Any);
+        let named = origins(&[("NEONHUB_API_ORIGINS", "https://a.example, http://b.example:8080")]).unwrap();
+        let expected = ["https://a.example", "http://b.example:8080"].map(HeaderValue::from_static);
+        assert_eq!(named, Origins::Named(expected.into()));
+        for wrong in ["a.example", "https://a.example/", "https://", "*"] {
+            assert!(read(&[("NEONHUB_INGEST_ORIGINS", wrong)]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -142,6 +142,21 @@ impl Values {
         }
     }
 
+    /// Scheme, host and port, as browsers send them.
+    pub(super) fn origins(&self, name: &str) -> Result<Vec<String>, SettingError> {
+        let origins = self.list(name);
+        let is_origin = |text: &String| {
+            let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+            host.is_some_and(|host| {
+                !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@".contains(&byte))
+            })
+        };
+        match origins.iter().all(is_origin) {
+            true => Ok(origins),
+            false => Err(self.wrong(name, "it must be origins without a path: https://dashboard.example,…")),
+        }
+    }
+
     pub(super) fn pairs(&self, name: &str) -> Result<BTreeMap<String, String>, SettingError> {
         let text = self.text(name);
         let mut pairs = BTreeMap::new();

@@ -58,6 +58,8 @@ pub const SETTINGS: &[Setting] = &[
     open("requests_per_minute", "60000", "Quota of an API key, of each process of the query API; 0: none."),
     open("workspace_timezone", "UTC", "IANA zone of the workspace's hours, days, weeks and months."),
     open("allow_any_origin", "false", "true: browsers on any site may read the query API (with a key)."),
+    open("api_origins", "", "https://dashboard.example,…: sites whose browsers may read the query API."),
+    open("ingest_origins", "", "https://shop.example,…: sites whose browsers may send events; empty: any."),
     open("max_event_bytes", "32768", "Largest event."),
     open("max_batch_bytes", "512000", "Largest request body, as sent and after decompression."),
     open("max_batch_events", "10000", "Most events in one request."),

@@ -202,7 +202,6 @@ impl Stack {
     }
 
     /// How many lines of the log have all of these texts.
-    #[allow(dead_code, reason = "used by tests/chaos only")]
     pub fn log_lines_with(&self, texts: &[&str]) -> usize {
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
         log.lines().filter(|line| texts.iter().all(|text| line.contains(text))).count()

@@ -1,13 +1,23 @@
 //! What operators type: `status` and `doctor` tell what is there and what is not, `keys` makes keys that open.
 
+use std::path::Path;
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use crate::client::LIMIT;
+use crate::real_stack::scratch::ScratchFolder;
 use crate::real_stack::wait_until;
 use crate::stack::{Backbone, Options, Role, Stack};
 
 pub fn run(backbone: Backbone) {
-    let settings = vec![("NEONHUB_KEY_SECRET", "key-secret-of-the-tests-long-enough".to_owned())];
+    let folder = ScratchFolder::create("settings").unwrap();
+    let config = folder.path().join("neonhub.toml");
+    std::fs::write(&config, "log = \"info\"\n").unwrap();
+    let settings = vec![
+        ("NEONHUB_KEY_SECRET", "key-secret-of-the-tests-long-enough".to_owned()),
+        ("NEONHUB_CONFIG", config.display().to_string()),
+    ];
     let mut stack = Stack::start_with(backbone, Options { settings, ..Options::default() }, None);
     let client = stack.client();
 
@@ -34,6 +44,8 @@ pub fn run(backbone: Backbone) {
     let (examined, success) = stack.try_command(&["doctor"]);
     assert!(success && examined.contains("✓ migrations"), "{examined}");
 
+    assert_log_can_be_changed(&stack, &config);
+
     let role = if backbone == Backbone::Embedded { Role::Up } else { Role::Api };
     stack.kill(role);
     let (shown, success) = status(&stack);
@@ -41,6 +53,18 @@ pub fn run(backbone: Backbone) {
     assert!(!success && api["ready"] == false && api["detail"] == "does not answer", "{shown}");
     let (examined, success) = stack.try_command_with(&["doctor"], &[("NEONHUB_CLICKHOUSE_URL", "http://127.0.0.1:9")]);
     assert!(!success && examined.contains("✗ clickhouse") && examined.contains("→ look whether"), "{examined}");
+}
+
+/// What is logged, by module, while a process runs.
+fn assert_log_can_be_changed(stack: &Stack, config: &Path) {
+    std::fs::write(config, "log = \"warn,neonhub=info,neonhub_topology=info\"\n").unwrap();
+    let argument = if stack.backbone == Backbone::Embedded { "up" } else { "api" };
+    for process in stack.processes_with(argument) {
+        let sent = Command::new("kill").args(["-HUP", &process.to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+    wait_until("the filter is changed", LIMIT, || Ok(stack.log_lines_with(&["what is logged was changed"]) > 0))
+        .unwrap();
 }
 
 fn status(stack: &Stack) -> (Value, bool) {
