@@ -13,11 +13,16 @@ TEST_THREADS ?= 2
 MINUTES ?= 10
 RATE ?= 5000
 
+# Of `make load`.
+SCENARIO ?= average
+BACKBONE ?= embedded
+WHAT ?= ingest
+
 # Of `make fuzz`, for each decoder.
 SECONDS ?= 60
 
 .PHONY: help demo test setup build libchdb demo-data real-stack test-clients-setup native-tools rust \
-        format lint unit integration bench instructions chaos chaos-minute fuzz fuzz-short mutants compose-check k8s-check watch-check prometheus test-clients
+        format lint unit integration bench instructions chaos chaos-minute fuzz fuzz-short mutants compose-check k8s-check watch-check docs-check postman-check load prometheus test-clients
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -25,7 +30,7 @@ help: ## Lists the targets.
 demo: libchdb demo-data build ## Posts 60,000 real impressions and clicks through the embedded stack and compares three counts.
 	@data="$$(deploy/fetch-demo-data.sh | tail -n 1)"; exec target/release/neonhub demo --data "$$data" $(DEMO_FLAGS)
 
-test: setup format lint unit instructions integration chaos-minute fuzz-short compose-check k8s-check watch-check ## Sets up what is needed and runs every test.
+test: setup format lint unit instructions integration chaos-minute fuzz-short compose-check k8s-check watch-check docs-check postman-check ## Sets up what is needed and runs every test.
 
 setup: native-tools rust libchdb demo-data real-stack prometheus test-clients-setup ## Fetches everything that tests need.
 
@@ -75,6 +80,16 @@ compose-check: ## docker-compose.yml and the load tests, as far as a machine wit
 
 k8s-check: ## The Kubernetes manifests: rendered, against their schemas, against each other and the code.
 	deploy/check-k8s.sh
+
+# Both ask the binary that the integration tests have built.
+docs-check: libchdb ## docs/reference against the code, and every link, command, setting and target that the Markdown names.
+	@deploy/check-docs.sh
+
+postman-check: libchdb ## A Postman collection made of the OpenAPI documents, played with newman.
+	@deploy/check-postman.sh --strict
+
+load: libchdb demo-data real-stack build ## Load by k6: SCENARIO=average, BACKBONE=embedded|kafka, WHAT=ingest|dashboards|all; the count must be right.
+	@BACKBONE=$(BACKBONE) WHAT=$(WHAT) load-tests/run.sh $(SCENARIO)
 
 watch-check: prometheus ## Alert rules with their tests, and what the dashboards name.
 	deploy/check-watching.sh

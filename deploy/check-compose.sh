@@ -54,13 +54,14 @@ check_compose_file() {
 }
 
 check_k6_scripts() {
-  local script copy
-  for script in "$root"/load-tests/*.js; do
+  local script copy name
+  for script in "$root"/load-tests/*.js "$root"/load-tests/lib/*.js; do
+    name=${script#"$root"/}
     # Node takes a file for a module by its name.
     copy="$copies/$(basename "$script" .js).mjs"
     cp "$script" "$copy"
-    node --check "$copy" || fail "load-tests/$(basename "$script") is not JavaScript that parses"
-    printf 'load-tests/%s: parses\n' "$(basename "$script")"
+    node --check "$copy" || fail "$name is not JavaScript that parses"
+    printf '%s: parses\n' "$name"
   done
 }
 
