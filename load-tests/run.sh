@@ -48,7 +48,7 @@ trap 'exit 1' INT TERM
 
 # Sets `passed` to false where the run broke a rule.
 play() {
-  local script=$1 k6_exit=0 accepted open verdict
+  local script=$1 k6_exit=0 accepted unanswered verdict
   local quiet=(--quiet)
   [[ ! -t 2 ]] || quiet=()
   RUN="load-$(random_hex | cut -c 1-12)"
@@ -67,9 +67,9 @@ play() {
     fail "k6 could not play $script.js (exit code $k6_exit)"
   fi
   is_running "$neonhub_pid" || { tail -n 20 "$reports/neonhub.log" >&2; fail "NeonHub ended during the run"; }
-  read -r accepted open verdict <"$reports/$script.result"
+  read -r accepted unanswered verdict <"$reports/$script.result"
   [[ $verdict == passed ]] || passed=false
-  count_matches "$RUN" "$accepted" "$open" || passed=false
+  count_matches "$RUN" "$accepted" "$unanswered" || passed=false
   printf 'report      %s\n' "$reports/$script.html"
 }
 

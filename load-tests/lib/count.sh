@@ -10,10 +10,10 @@ count_events() {
     "SELECT count(), uniqExact(message_id) FROM events WHERE workspace = 'load' AND startsWith(message_id, '$1-') FORMAT TSV"
 }
 
-# count_matches RUN ACCEPTED OPEN: waits until the accepted events are there, then compares. Each must be there once; of the
-# OPEN ones, whose answer never came, any number may be.
+# count_matches RUN ACCEPTED UNANSWERED: waits until the accepted events are there, then compares. Each must be there once; of the
+# UNANSWERED ones any number may be.
 count_matches() {
-  local run=$1 accepted=$2 open=$3 begun=$SECONDS rows=0 ids=0 waited verdict=
+  local run=$1 accepted=$2 unanswered=$3 begun=$SECONDS rows=0 ids=0 waited verdict=
   local deadline=$((SECONDS + ${LANDED_WITHIN_SECONDS:-120}))
   until ((rows >= accepted)) || ((SECONDS >= deadline)); do
     read -r rows ids < <(count_events "$run") || true
@@ -26,8 +26,8 @@ count_matches() {
     verdict="$((rows - ids)) rows are there twice"
   elif [[ -z $verdict ]] && ((rows < accepted)); then
     verdict="$((accepted - rows)) accepted events are missing after $waited s"
-  elif [[ -z $verdict ]] && ((rows > accepted + open)); then
-    verdict="$((rows - accepted - open)) rows too many"
+  elif [[ -z $verdict ]] && ((rows > accepted + unanswered)); then
+    verdict="$((rows - accepted - unanswered)) rows too many"
   fi
   printf "landed      %d rows, %d message ids, of %d accepted; %d s after k6 had ended\n" \
     "$rows" "$ids" "$accepted" "$waited"

@@ -7,7 +7,7 @@ export function summaryOf(data, { kinds, seconds, base }) {
   const value = (metric, statistic) => data.metrics[metric]?.values[statistic] ?? 0
   const [posted, accepted, refused] = ['posted', 'accepted', 'refused'].map((what) => value(`events_${what}`, 'count'))
   // Neither accepted nor refused: an answer that never came, so that the event may be there or not.
-  const open = posted - accepted - refused
+  const unanswered = posted - accepted - refused
   const elapsed = Math.min(seconds, data.state.testRunDurationMs / 1000)
   const breakpoint = breakpointOf(data, base)
   const broken = brokenRules(data).filter(({ metric }) => !isOfSteps(metric))
@@ -33,7 +33,7 @@ export function summaryOf(data, { kinds, seconds, base }) {
     ...table(['kind', 'requests', 'a second', 'events/s', 'p50 ms', 'p95 ms', 'p99 ms', 'max ms', 'failed'], rows),
     `events      ${whole(accepted)} accepted of ${whole(posted)} posted, ${whole(eventsInTable / elapsed)} a second` +
       (refused > 0 ? `; ${whole(refused)} refused` : '') +
-      (open > 0 ? `; ${whole(open)} without an answer` : ''),
+      (unanswered > 0 ? `; ${whole(unanswered)} without an answer` : ''),
     `dropped     ${whole(dropped)} arrivals of ${whole(dropped + value('iterations', 'count'))}`,
   ]
   if (data.metrics.dashboard_load) {
@@ -48,7 +48,7 @@ export function summaryOf(data, { kinds, seconds, base }) {
     outputs[settings.summaryFile] = JSON.stringify(data, null, 2)
   }
   if (settings.resultFile) {
-    outputs[settings.resultFile] = `${accepted} ${open} ${broken.length === 0 ? 'passed' : 'failed'}\n`
+    outputs[settings.resultFile] = `${accepted} ${unanswered} ${broken.length === 0 ? 'passed' : 'failed'}\n`
   }
   return outputs
 }

@@ -86,6 +86,11 @@ fn forgetful_broker() {
 }
 
 #[test]
+fn rolling_restart() {
+    scenarios::rolling_restart::run();
+}
+
+#[test]
 fn watching() {
     scenarios::watching::run();
 }

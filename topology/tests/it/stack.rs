@@ -34,6 +34,9 @@ pub enum Role {
     Up,
     Olap,
     Ingest,
+    /// A second process of ingest, at an address of its own.
+    #[allow(dead_code, reason = "not used by tests/chaos")]
+    SecondIngest,
     Processors,
     /// A second process of processors, as an instance of its own.
     SecondProcessors,
@@ -47,7 +50,7 @@ impl Role {
         match self {
             Self::Up => &["up"],
             Self::Olap => &["run", "olap"],
-            Self::Ingest => &["run", "ingest"],
+            Self::Ingest | Self::SecondIngest => &["run", "ingest"],
             Self::Processors | Self::SecondProcessors | Self::ThirdProcessors => &["run", "processors"],
             Self::Api => &["run", "api"],
         }
@@ -56,7 +59,7 @@ impl Role {
     /// What tells further processes of a role apart: their instance.
     fn instance(self) -> u8 {
         match self {
-            Self::SecondProcessors => 1,
+            Self::SecondIngest | Self::SecondProcessors => 1,
             Self::ThirdProcessors => 2,
             _ => 0,
         }
@@ -81,6 +84,7 @@ pub struct Stack {
 
 struct Ports {
     ingest: ReservedPort,
+    second_ingest: ReservedPort,
     api: ReservedPort,
     processors: ReservedPort,
     second_processors: ReservedPort,
@@ -103,6 +107,7 @@ impl Stack {
         let reserve = || ReservedPort::reserve().unwrap();
         let ports = Ports {
             ingest: reserve(),
+            second_ingest: reserve(),
             api: reserve(),
             processors: reserve(),
             second_processors: reserve(),
@@ -141,6 +146,12 @@ impl Stack {
 
     pub fn client(&self) -> Client {
         Client::new(self.ports.ingest.number(), self.ports.api.number(), self.ports.clickhouse.number())
+    }
+
+    /// Of the processes of ingest.
+    #[allow(dead_code, reason = "not used by tests/chaos")]
+    pub fn ingest_ports(&self) -> [u16; 2] {
+        [self.ports.ingest.number(), self.ports.second_ingest.number()]
     }
 
     pub fn kafka(&mut self) -> &mut Kafka {
@@ -190,6 +201,9 @@ impl Stack {
             command.push(format!("NEONHUB_INSTANCE={}", role.instance()).into());
             command.push(format!("NEONHUB_PROCESSORS_ADDR=127.0.0.1:{}", self.processors_port(role)).into());
         }
+        if role == Role::SecondIngest {
+            command.push(format!("NEONHUB_INGEST_ADDR=127.0.0.1:{}", self.ports.second_ingest.number()).into());
+        }
         command.push(env!("CARGO_BIN_EXE_neonhub").into());
         command.extend(role.arguments().iter().map(OsString::from));
         let process = ServerProcess::start("neonhub", &self.log(), &command).unwrap();
@@ -211,6 +225,7 @@ impl Stack {
         let url = match role {
             Role::Olap => format!("http://127.0.0.1:{}/ping", self.ports.clickhouse.number()),
             Role::Ingest => format!("http://127.0.0.1:{}/health/ready", self.ports.ingest.number()),
+            Role::SecondIngest => format!("http://127.0.0.1:{}/health/ready", self.ports.second_ingest.number()),
             Role::Processors | Role::SecondProcessors | Role::ThirdProcessors => {
                 format!("http://127.0.0.1:{}/health/ready", self.processors_port(role))
             }

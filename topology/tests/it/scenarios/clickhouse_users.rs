@@ -10,6 +10,7 @@ const REFUSALS: [&str; 2] = ["Code: 164.", "Code: 497."];
 pub fn run() {
     let stack = Stack::start(Backbone::Embedded);
     let client = stack.client();
+    migrating_twice_and_by_two_at_once_changes_nothing(&stack, &client);
     client.write_sql("CREATE TABLE facts (id UInt64, path String) ENGINE = MergeTree ORDER BY id");
     client.write_sql("INSERT INTO facts SELECT number, 'file(x)' FROM numbers(3)");
     assert_eq!(client.sql("SELECT count(), any(path), max(number) FROM facts, numbers(2) AS n"), "6\tfile(x)\t1");
@@ -61,6 +62,26 @@ pub fn run() {
     a_session_keeps_what_a_reader_sets(&client);
     limits_hold(&client);
     only_the_password_opens_the_writer(&client);
+}
+
+fn migrating_twice_and_by_two_at_once_changes_nothing(stack: &Stack, client: &Client) {
+    let database = [("NEONHUB_CLICKHOUSE_DATABASE", "another")];
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let (text, success) = stack.try_command_with(&["migrate"], &database);
+                assert!(success, "{text}");
+            });
+        }
+    });
+    let (text, success) = stack.try_command_with(&["migrate"], &database);
+    assert!(success && text.contains("0 migrations applied"), "{text}");
+    assert_eq!(client.sql("SELECT uniqExact(number) = max(number) FROM another.schema_migrations"), "1");
+    client.write_sql(
+        "ALTER TABLE another.schema_migrations UPDATE hash = 'other' WHERE number = 1 SETTINGS mutations_sync = 1",
+    );
+    let (text, success) = stack.try_command_with(&["migrate"], &database);
+    assert!(!success && text.contains("was changed after it was applied"), "{text}");
 }
 
 fn ask(client: &Client, parameters: &str, sql: &str) -> (u16, String) {

@@ -23,6 +23,7 @@ pub mod new_definition;
 pub mod openapi_contract;
 pub mod operator_commands;
 pub mod retries_count_once;
+pub mod rolling_restart;
 pub mod scale_out_and_in;
 pub mod sdk_clients;
 pub mod watching;
