@@ -3,14 +3,20 @@
 # The binary `neonhub` for the distributed stack (docker-compose.yml). The ClickHouse engine of the embedded stack is not
 # in the image: with NEONHUB_CLICKHOUSE_URL set it is never loaded.
 
-FROM rust:1.95.0-bookworm AS build
+FROM rust:1.95.0-bookworm AS chef
+RUN cargo install --locked cargo-chef@0.1.78
 WORKDIR /build
+
+FROM chef AS plan
 COPY . .
-# The caches keep downloaded and compiled crates between builds; they are no part of a layer, so the binary is copied out.
-RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/build/target \
-    cargo build --release --locked --bin neonhub \
-    && install -D target/release/neonhub /out/neonhub
+RUN cargo chef prepare --recipe-path recipe.json
+
+FROM chef AS build
+COPY --from=plan /build/recipe.json .
+# The crates that are not ours: a layer that stays until Cargo.lock changes.
+RUN cargo chef cook --release --locked --recipe-path recipe.json
+COPY . .
+RUN cargo build --release --locked --bin neonhub && install -D target/release/neonhub /out/neonhub
 
 FROM debian:bookworm-slim
 # curl is for the health checks.

@@ -88,7 +88,7 @@ docs-check: libchdb ## docs/reference against the code, and every link, command,
 postman-check: libchdb ## A Postman collection made of the OpenAPI documents, played with newman.
 	@deploy/check-postman.sh --strict
 
-load: libchdb demo-data real-stack build ## Load by k6: SCENARIO=average, BACKBONE=embedded|kafka, WHAT=ingest|dashboards|all; the count must be right.
+load: libchdb demo-data build ## Load by k6: SCENARIO=average, BACKBONE=embedded|kafka, WHAT=ingest|dashboards|all; the count must be right.
 	@BACKBONE=$(BACKBONE) WHAT=$(WHAT) load-tests/run.sh $(SCENARIO)
 
 watch-check: prometheus ## Alert rules with their tests, and what the dashboards name.

@@ -40,7 +40,7 @@ check_compose_file() {
   local compose_file="$root/docker-compose.yml"
   if docker compose version >/dev/null 2>&1; then
     # Values for the variables without a default: nothing is started with them.
-    NEONHUB_BOOTSTRAP_WRITE_KEY=check NEONHUB_BOOTSTRAP_API_KEY=check NEONHUB_CLICKHOUSE_PASSWORD=check NEONHUB_KEY_SECRET=check \
+    NEONHUB_BOOTSTRAP_WRITE_KEY=check NEONHUB_BOOTSTRAP_API_KEY=check NEONHUB_CLICKHOUSE_PASSWORD=check NEONHUB_KEY_SECRET=check NEONHUB_CLICKHOUSE_READER_PASSWORD=check \
       docker compose --file "$compose_file" config --quiet || fail "docker compose refuses docker-compose.yml"
     printf 'docker-compose.yml: docker compose accepts it\n'
   else

@@ -84,7 +84,7 @@ function breakpointOf(data, { rate, unit }) {
   const shown = (number) => (number < 100 ? number.toFixed(1) : whole(number))
   const lines = [`held        ${shown(held)} ${unit} a second`]
   if (first === undefined) {
-    lines.push(`broke       nothing, up to the last step`)
+    lines.push('broke       nothing, up to the last step: a higher base rate would find the limit')
   } else {
     const why = rules.filter(({ metric }) => stepOf(metric) === first).map(({ metric, rule }) => `${metric} ${rule}`)
     lines.push(`broke       at ${shown(rateOf(brokenAt))} a second: ${why.join('; ')}`)

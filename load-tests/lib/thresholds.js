@@ -8,7 +8,7 @@ const ingestLimits = {
   average: { p95: 200, p99: 500, failed: 0.001, dropped: 0.005 },
   soak: { p95: 200, p99: 500, failed: 0.001, dropped: 0.005 },
   stress: { p95: 500, p99: 1500, failed: 0.01, dropped: 0.02 },
-  spike: { p95: 1000, p99: 2500, failed: 0.01, dropped: 0.05 },
+  spike: { p95: 1500, p99: 3000, failed: 0.01, dropped: 0.05 },
   breakpoint: { p95: 500, failed: 0.01, dropped: 0.05 },
 }
 const queryLimits = {

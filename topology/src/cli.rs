@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use neonhub_topology::bench::{self, Bench};
-use neonhub_topology::clients::{check_or_create_topics, migrate};
+use neonhub_topology::clients::{TopicWork, check_or_create_topics, migrate};
 use neonhub_topology::commands::keys::{self, KeyCommand};
 use neonhub_topology::commands::replay::{self, ReplayOptions};
 use neonhub_topology::commands::simulate::{self, SimulateOptions};
@@ -37,11 +37,14 @@ enum Command {
     Run(Role),
     /// Apply the ClickHouse migrations.
     Migrate,
-    /// Create the Kafka topics that are missing, and check the others.
+    /// Create the Kafka topics that are missing, and check the others. Nothing is ever deleted.
     Topics {
-        /// Only report.
+        /// Only report what would be done.
         #[arg(long)]
         check: bool,
+        /// Also change retention and cleanup of topics that are there to what this version makes them with.
+        #[arg(long, conflicts_with = "check")]
+        apply: bool,
     },
     /// Show who writes and reads which topic.
     Graph {
@@ -256,7 +259,14 @@ impl Cli {
                     println!("{} migrations applied", applied.len());
                     applied.iter().for_each(|name| println!("  {name}"));
                 }
-                Command::Topics { check } => return topics(&settings, check).await,
+                Command::Topics { check, apply } => {
+                    let work = match (check, apply) {
+                        (true, _) => TopicWork::Check,
+                        (_, true) => TopicWork::Apply,
+                        _ => TopicWork::Create,
+                    };
+                    return topics(&settings, work).await;
+                }
                 Command::Graph { .. } => print!("{}", graph::to_text(settings.backbone.partitions)),
                 Command::Audit { from, to, json } => return run_audit(&settings, from, to, json).await,
                 Command::Demo { data, json } => {
@@ -427,13 +437,13 @@ async fn run_role(role: Role, settings: &Settings, values: &Values) -> anyhow::R
     }
 }
 
-async fn topics(settings: &Settings, check: bool) -> anyhow::Result<ExitCode> {
+async fn topics(settings: &Settings, work: TopicWork) -> anyhow::Result<ExitCode> {
     if settings.is_embedded_log() {
         println!("the embedded log makes its topics itself; set NEONHUB_KAFKA_BROKERS for a cluster");
         return Ok(ExitCode::SUCCESS);
     }
     let mut all_fine = true;
-    for report in check_or_create_topics(&settings.backbone, check).await? {
+    for report in check_or_create_topics(&settings.backbone, work).await? {
         println!("{:<40} {:>4} partitions  {}", report.topic, report.partitions, report.state);
         all_fine &= report.is_fine;
     }

@@ -17,7 +17,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 
-use crate::clients::check_or_create_topics;
+use crate::clients::{TopicWork, check_or_create_topics};
 use crate::clock;
 use crate::settings::Settings;
 
@@ -41,7 +41,7 @@ impl Scratch {
         );
         let mut backbone = settings.backbone.clone();
         backbone.topic_prefix = format!("{}bench-{:x}.", backbone.topic_prefix, clock::now_ms());
-        for report in check_or_create_topics(&backbone, false).await? {
+        for report in check_or_create_topics(&backbone, TopicWork::Create).await? {
             anyhow::ensure!(report.is_fine, "topic {}: {}", report.topic, report.state);
         }
         let mut config = KafkaConfig::new(&backbone.kafka_brokers, &backbone.topic_prefix);

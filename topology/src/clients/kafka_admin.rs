@@ -1,11 +1,14 @@
-//! Topics on Kafka: made where they are missing, checked where they are there. Nothing is ever deleted or changed.
+//! Topics on Kafka: made where they are missing, checked where they are there, and their settings changed where that is asked
+//! for. Nothing is ever deleted.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use neonhub_schemas::topics::{Cleanup, TOPICS, TopicSpec};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::RDKafkaErrorCode;
@@ -24,11 +27,21 @@ pub struct TopicReport {
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Creates what is missing (or, with `check_only`, reports it).
+/// What may be done to the topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicWork {
+    Check,
+    /// What is missing is created.
+    Create,
+    /// And settings that differ are set.
+    Apply,
+}
+
+/// Does what may be done, and reports the rest. Settings that differ are no fault: an operator may want them so.
 ///
 /// # Errors
 /// The cluster does not answer.
-pub async fn check_or_create_topics(settings: &BackboneSettings, check_only: bool) -> anyhow::Result<Vec<TopicReport>> {
+pub async fn check_or_create_topics(settings: &BackboneSettings, work: TopicWork) -> anyhow::Result<Vec<TopicReport>> {
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", &settings.kafka_brokers);
     for (name, value) in &settings.kafka_properties {
@@ -48,12 +61,13 @@ pub async fn check_or_create_topics(settings: &BackboneSettings, check_only: boo
         let wanted = spec.topic.partitions(settings.partitions);
         let found = metadata.topics().iter().find(|topic| topic.name() == name);
         let state = match found {
-            Some(topic) if topic.partitions().len() == wanted as usize => "present".to_owned(),
+            Some(topic) if topic.partitions().len() == wanted as usize => present(&admin, spec, &name, work).await?,
+            // More would move keys to other partitions, and take them from their order and their state.
             Some(topic) => format!("has {} partitions, the settings say {wanted}", topic.partitions().len()),
-            None if check_only => "missing".to_owned(),
+            None if work == TopicWork::Check => "missing".to_owned(),
             None => create(&admin, spec, &name, wanted, settings.replication).await?,
         };
-        let is_fine = state == "present" || state == "created";
+        let is_fine = state.starts_with("present") || state == "created";
         reports.push(TopicReport { topic: name, partitions: wanted, state, is_fine });
     }
     let created: Vec<String> =
@@ -95,6 +109,49 @@ async fn create(
         Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok("present".to_owned()),
         Some(Err((_, error))) => anyhow::bail!("topic {name} cannot be created: {error}"),
         _ => Ok("created".to_owned()),
+    }
+}
+
+/// Compares the settings of a topic that is there, and sets what differs if that is asked for.
+async fn present(
+    admin: &AdminClient<DefaultClientContext>,
+    spec: &TopicSpec,
+    name: &str,
+    work: TopicWork,
+) -> anyhow::Result<String> {
+    let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+    let described = admin.describe_configs(&[ResourceSpecifier::Topic(name)], &options).await?;
+    let found = match described.into_iter().next() {
+        Some(Ok(found)) => found.entries,
+        // Who may see topics need not see their settings.
+        Some(Err(error)) => return Ok(format!("present; its settings cannot be seen: {error}")),
+        None => return Ok("present".to_owned()),
+    };
+    let wanted = topic_settings(spec);
+    let value_of = |name: &str| found.iter().find(|entry| entry.name == name).and_then(|entry| entry.value.as_deref());
+    let differing: Vec<String> = wanted
+        .iter()
+        .filter(|(name, wanted)| value_of(name) != Some(wanted.as_str()))
+        .map(|(name, wanted)| format!("{name} is {}, not {wanted}", value_of(name).unwrap_or("unknown")))
+        .collect();
+    if differing.is_empty() {
+        return Ok("present".to_owned());
+    }
+    if work != TopicWork::Apply {
+        return Ok(format!("present; {} (neonhub topics --apply changes it)", differing.join(", ")));
+    }
+    // The request sets all of a topic's own settings at once: what is not in it is forgotten.
+    let mut change = AlterConfig::new(ResourceSpecifier::Topic(name));
+    let own = found.iter().filter(|entry| entry.source == ConfigSource::DynamicTopic);
+    for (name, value) in own.filter_map(|entry| Some((entry.name.as_str(), entry.value.as_deref()?))) {
+        change = change.set(name, value);
+    }
+    for (name, value) in &wanted {
+        change = change.set(name, value);
+    }
+    match admin.alter_configs(&[change], &options).await?.into_iter().next() {
+        Some(Err((_, error))) => anyhow::bail!("the settings of topic {name} cannot be changed: {error}"),
+        _ => Ok(format!("present, changed: {}", differing.join(", "))),
     }
 }
 

@@ -6,7 +6,7 @@ mod kafka_admin;
 
 pub use backbone::Backbone;
 pub use clickhouse::{api_config, applied_migrations_of, clickhouse_clock, inserters, landing_config, migrate};
-pub use kafka_admin::{TopicReport, check_or_create_topics};
+pub use kafka_admin::{TopicReport, TopicWork, check_or_create_topics};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use neonhub_schemas::migrations::CLICKHOUSE;
 use serde::Serialize;
 
-use crate::clients::{applied_migrations_of, check_or_create_topics, clickhouse_clock, operational_store};
+use crate::clients::{TopicWork, applied_migrations_of, check_or_create_topics, clickhouse_clock, operational_store};
 use crate::clock;
 use crate::settings::{Settings, Values};
 
@@ -144,7 +144,7 @@ fn disk(folder: &Path, report: &mut Report) {
 
 async fn topics(settings: &Settings, report: &mut Report) {
     let advice = "look whether the brokers run and NEONHUB_KAFKA_BROKERS names them as they advertise themselves";
-    match within(check_or_create_topics(&settings.backbone, true)).await {
+    match within(check_or_create_topics(&settings.backbone, TopicWork::Check)).await {
         Err(error) => report.bad("log", State::Wrong, error.to_string(), advice),
         Ok(topics) => {
             let wrong: Vec<String> = topics

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::processors::Processors;
 use super::{Stop, access, api, ingest, olap};
-use crate::clients::{Backbone, check_or_create_topics, migrate};
+use crate::clients::{Backbone, TopicWork, check_or_create_topics, migrate};
 use crate::clock;
 use crate::embedded::log::Log;
 use crate::embedded::olap::supervisor::OlapChild;
@@ -55,7 +55,7 @@ pub async fn start(settings: &Settings, library: PathBuf) -> anyhow::Result<Stac
         tracing::info!(migration, "applied");
     }
     if !settings.is_embedded_log() {
-        for report in check_or_create_topics(&settings.backbone, false).await? {
+        for report in check_or_create_topics(&settings.backbone, TopicWork::Create).await? {
             anyhow::ensure!(report.is_fine, "topic {}: {}", report.topic, report.state);
         }
     }

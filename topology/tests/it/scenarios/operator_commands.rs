@@ -44,6 +44,9 @@ pub fn run(backbone: Backbone) {
     let (examined, success) = stack.try_command(&["doctor"]);
     assert!(success && examined.contains("✓ migrations"), "{examined}");
 
+    if backbone == Backbone::Kafka {
+        assert_topics_are_planned_and_applied(&stack);
+    }
     assert_log_can_be_changed(&stack, &config);
 
     let role = if backbone == Backbone::Embedded { Role::Up } else { Role::Api };
@@ -53,6 +56,33 @@ pub fn run(backbone: Backbone) {
     assert!(!success && api["ready"] == false && api["detail"] == "does not answer", "{shown}");
     let (examined, success) = stack.try_command_with(&["doctor"], &[("NEONHUB_CLICKHOUSE_URL", "http://127.0.0.1:9")]);
     assert!(!success && examined.contains("✗ clickhouse") && examined.contains("→ look whether"), "{examined}");
+}
+
+/// Another retention is told of, and changed when that is asked for; a topic's other settings stay.
+fn assert_topics_are_planned_and_applied(stack: &Stack) {
+    use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+    let topic = format!("{}raw.behavior", stack.setting("NEONHUB_TOPIC_PREFIX"));
+    let admin: AdminClient<_> =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", stack.setting("NEONHUB_KAFKA_BROKERS")).create().unwrap();
+    let by_hand = AlterConfig::new(ResourceSpecifier::Topic(&topic))
+        .set("retention.ms", "86400000")
+        .set("max.message.bytes", "2000000");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(admin.alter_configs(&[by_hand], &AdminOptions::new())).unwrap()[0].as_ref().unwrap();
+    let topics = |arguments: &[&str]| {
+        let (text, success) = stack.try_command(&[&["topics"], arguments].concat());
+        assert!(success, "{text}");
+        text.lines().find(|line| line.contains("raw.behavior ")).unwrap().to_owned()
+    };
+    wait_until("the change is seen", LIMIT, || Ok(topics(&["--check"]).contains("retention.ms is 86400000"))).unwrap();
+    let changed = topics(&["--apply"]);
+    assert!(changed.contains("changed: ") && changed.contains("not 604800000"), "{changed}");
+    wait_until("the retention is back", LIMIT, || Ok(topics(&["--check"]).trim_end().ends_with("present"))).unwrap();
+    let resource = [ResourceSpecifier::Topic(&topic)];
+    let described = runtime.block_on(admin.describe_configs(&resource, &AdminOptions::new())).unwrap();
+    let entries = &described[0].as_ref().unwrap().entries;
+    let kept = entries.iter().find(|entry| entry.name == "max.message.bytes").unwrap();
+    assert_eq!(kept.value.as_deref(), Some("2000000"));
 }
 
 /// What is logged, by module, while a process runs.

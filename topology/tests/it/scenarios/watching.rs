@@ -1,5 +1,6 @@
 //! A Prometheus of the real kind scrapes every role with the project's own rules: each metric has a help text and a unit, is
-//! one of the documented, and has few series, whatever clients ask for; each rule can be evaluated.
+//! one of the documented, and has few series, whatever clients ask for; each rule can be evaluated. And what the marketing
+//! dashboard asks of ClickHouse is answered to a reader.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -12,7 +13,7 @@ use crate::client::{Client, LIMIT};
 use crate::real_stack::scratch::{ReservedPort, ScratchFolder};
 use crate::real_stack::server_process::ServerProcess;
 use crate::real_stack::{cache_folder, wait_until};
-use crate::stack::{Backbone, Stack};
+use crate::stack::{Backbone, Stack, WORKSPACE};
 
 /// Series of one role, after everything below has been tried on it.
 const MOST_SERIES: usize = 2_000;
@@ -23,10 +24,17 @@ pub fn run() {
     let stack = Stack::start(Backbone::Kafka);
     let client = stack.client();
     let events: Vec<Value> = (0..100)
-        .map(|number| json!({ "type": "page", "userId": "u", "name": "Home", "messageId": format!("w-{number}") }))
+        .map(|number| {
+            json!({ "type": "page", "userId": "u", "name": "Home", "messageId": format!("w-{number}"),
+                    "properties": { "path": "/home" } })
+        })
         .collect();
     client.accept("/v1/batch", &events);
-    client.wait_for_events(events.len());
+    let of_campaign = ["impression", "click", "conversion", "spend", "send", "open"]
+        .map(|kind| json!({ "type": kind, "campaign": "spring", "anonymousId": "a", "messageId": kind, "amount": 5 }));
+    client.accept("/v1/campaigns/events", &of_campaign);
+    client.wait_for_events(events.len() + of_campaign.len());
+    assert_dashboard_is_answered(&client);
     ask_for_what_is_not_there(&client);
 
     let folder = ScratchFolder::create("prometheus").unwrap();
@@ -65,6 +73,29 @@ fn ask_for_what_is_not_there(client: &Client) {
         client.api("GET", &format!("/v1/metrics/definitions/{text}"), None);
         client.post(&format!("/v1/integrations/{text}/events"), &json!({ "type": text, "payload": { "n": number } }));
         client.post("/v1/track", &json!({ "event": text }));
+    }
+}
+
+/// Each panel of the marketing dashboard has rows, with Grafana's macros filled in as it fills them.
+fn assert_dashboard_is_answered(client: &Client) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let text = std::fs::read_to_string(root.join("deploy/grafana/dashboards/marketing.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    assert!(panels.len() > 10);
+    for panel in panels {
+        let sql = panel["targets"][0]["rawSql"].as_str().unwrap();
+        let sql = sql.replace("${workspace:sqlstring}", &format!("'{WORKSPACE}'"));
+        let sql = ["window_start", "timestamp"].into_iter().fold(sql, |sql, column| {
+            sql.replace(
+                &format!("$__timeFilter({column})"),
+                &format!("({column} >= toDateTime(0) AND {column} <= now())"),
+            )
+        });
+        assert!(!sql.contains('$'), "{sql}");
+        let title = &panel["title"];
+        let has_rows = || Ok(client.try_sql(&sql).map_err(|error| format!("{title}: {error}"))?.contains(|c| c != '0'));
+        wait_until("the panel has rows", LIMIT, has_rows).unwrap_or_else(|error| panic!("{title}: {error}"));
     }
 }
 
