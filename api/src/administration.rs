@@ -104,13 +104,22 @@ impl Administration {
     /// # Errors
     /// 409: somebody else changed it at the same time. 503: repeat the request.
     pub async fn write<R: Administered>(&self, record: &R, change: Change<'_>) -> Result<(), Problem> {
+        self.store(record).await?;
+        self.tell(record, change).await
+    }
+
+    /// Writes the next revision.
+    ///
+    /// # Errors
+    /// 409: somebody else changed it at the same time. 503: read before repeating.
+    pub async fn store<R: Administered>(&self, record: &R) -> Result<(), Problem> {
         let expected = record.revision().checked_sub(1).filter(|former| *former > 0);
         let row = record.to_row().map_err(|error| Problem::internal(&error))?;
         if !self.store.put_if(R::TABLE, &row, expected).await? {
             let detail = format!("`{}` was changed by somebody else at the same time: read it again", row.name);
             return Err(Problem::new(StatusCode::CONFLICT, detail));
         }
-        self.tell(record, change).await
+        Ok(())
     }
 
     /// Tells of a revision that the store has. The audit log comes first: what `control` has stands there too.
@@ -146,6 +155,12 @@ impl Administration {
         for record in self.list_all::<R>().await? {
             // The last word on `control` counts, whatever stood there before: that is what compaction keeps.
             if published.get(&record.to_control().key) != Some(&record.revision()) {
+                // Another process may have changed it since the list was read, and told of it: that must stay the last word.
+                let row = record.to_row().map_err(|error| Problem::internal(&error))?;
+                let newest = self.store.get(R::TABLE, &row.workspace, &row.name).await?;
+                if newest.is_none_or(|newest| newest.revision != record.revision()) {
+                    continue;
+                }
                 self.tell(&record, RECONCILED).await?;
                 self.telemetry.republished.inc();
                 count += 1;

@@ -8,6 +8,7 @@ mod token;
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -79,10 +80,38 @@ scopes! {
     Admin = Admin;
 }
 
+/// For how long a caller may go on: what a live stream looks at again and again.
+#[derive(Clone, Debug, Default)]
+pub struct Lease {
+    /// The id of the key, or of the one that signed the token; none of a bootstrap key.
+    key: Option<String>,
+    /// Milliseconds since the epoch; of a token.
+    ends_at_ms: Option<i64>,
+}
+
+impl Lease {
+    #[must_use]
+    pub fn is_in_force(&self, state: &ApiState) -> bool {
+        let now_ms = state.now_ms();
+        let ring = state.keys().ring().read().unwrap_or_else(PoisonError::into_inner);
+        self.key.as_ref().is_none_or(|id| ring.is_in_force(id, now_ms))
+            && self.ends_at_ms.is_none_or(|end| now_ms < end)
+    }
+
+    /// Waits until it is over.
+    pub async fn ended(&self, state: &ApiState) {
+        const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+        while self.is_in_force(state) {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+    }
+}
+
 /// Whoever asks may do what `S` says.
 #[derive(Clone, Debug)]
 pub struct Caller<S> {
     pub grant: Grant,
+    pub lease: Lease,
     /// For the audit log: a key's visible beginning, or `bootstrap`.
     pub actor: String,
     scope: PhantomData<S>,
@@ -102,6 +131,7 @@ pub struct BrowserCaller<S>(pub Caller<S>);
 /// A key or token that was recognised.
 struct Recognised {
     grant: Grant,
+    lease: Lease,
     actor: String,
     scopes: BTreeSet<Scope>,
     is_token: bool,
@@ -131,7 +161,7 @@ fn invalid(detail: &str) -> Problem {
 }
 
 fn not_yet() -> Problem {
-    Problem::unavailable("keys are still being read; try again soon", 1)
+    Problem::unavailable("keys are still being read, or this process has no NEONHUB_KEY_SECRET; try again soon", 1)
 }
 
 fn bearer(parts: &Parts) -> Option<&str> {
@@ -144,6 +174,7 @@ fn recognise(state: &ApiState, stated: &str) -> Result<Recognised, Problem> {
     if let Some(workspace) = workspace_of(&state.config().keys, stated) {
         return Ok(Recognised {
             grant: Grant::whole(&workspace),
+            lease: Lease::default(),
             actor: "bootstrap".to_owned(),
             // It reads and administers; what writes events is the write key.
             scopes: Scope::ALL.into_iter().filter(|scope| *scope != Scope::IngestWrite).collect(),
@@ -159,6 +190,7 @@ fn recognise(state: &ApiState, stated: &str) -> Result<Recognised, Problem> {
     match ring.find(stated, now_ms) {
         Lookup::Found(key) => Ok(Recognised {
             grant: Grant::whole(&key.workspace),
+            lease: Lease { key: Some(key.id.clone()), ends_at_ms: key.expires_at_ms },
             actor: key.prefix(),
             scopes: key.scopes.clone(),
             is_token: false,
@@ -184,7 +216,7 @@ fn authenticate<S: Needs>(state: &ApiState, stated: Option<&str>) -> Result<Call
     if found.is_token && !S::TAKES_TOKENS {
         return Err(Problem::new(StatusCode::FORBIDDEN, "a row-scoped token reads metrics and nothing else"));
     }
-    Ok(Caller { grant: found.grant, actor: found.actor, scope: PhantomData })
+    Ok(Caller { grant: found.grant, lease: found.lease, actor: found.actor, scope: PhantomData })
 }
 
 impl<S: Needs> FromRequestParts<ApiState> for Caller<S> {

@@ -9,8 +9,8 @@ use neonhub_schemas::access::{KeyRecord, KeySecret, NewKey, Purpose, Scope, Shar
 use crate::administration::{Administration, Change};
 use crate::problem::Problem;
 
-/// 128 random bits.
-pub type Random = Arc<dyn Fn() -> u128 + Send + Sync>;
+/// 128 random bits; `None`: there are none, and no key can be made.
+pub type Random = Arc<dyn Fn() -> Option<u128> + Send + Sync>;
 
 /// Keys of one workspace that are in force at one time.
 const MOST_KEYS: usize = 1_000;
@@ -81,12 +81,17 @@ impl Keys {
         let _changing = self.administration.begin_change().await;
         let now_ms = self.administration.now_ms();
         check(&wish, now_ms)?;
+        self.check_count(workspace, now_ms).await?;
+        self.make(&secret, workspace, wish, Change { actor, action: "key.create" }).await
+    }
+
+    async fn check_count(&self, workspace: &str, now_ms: i64) -> Result<(), Problem> {
         let known = self.list(workspace).await?;
         if known.iter().filter(|key| key.is_in_force(now_ms)).count() >= MOST_KEYS {
             let detail = format!("the workspace has {MOST_KEYS} keys in force: revoke some first");
             return Err(Problem::new(StatusCode::CONFLICT, detail));
         }
-        self.make(&secret, workspace, wish, Change { actor, action: "key.create" }).await
+        Ok(())
     }
 
     async fn make(
@@ -96,7 +101,8 @@ impl Keys {
         wish: KeyWish,
         change: Change<'_>,
     ) -> Result<Made, Problem> {
-        let [id_bits, first, second] = [(self.random)(), (self.random)(), (self.random)()];
+        let bits = || (self.random)().ok_or_else(|| Problem::internal(&"the operating system gives no random bits"));
+        let [id_bits, first, second] = [bits()?, bits()?, bits()?];
         #[expect(clippy::cast_possible_truncation, reason = "64 of 128 random bits")]
         let made = NewKey::new(id_bits as u64, [first, second]);
         let now_ms = self.administration.now_ms();
@@ -134,12 +140,14 @@ impl Keys {
         if !former.is_in_force(now_ms) {
             return Err(Problem::new(StatusCode::CONFLICT, "the key is expired or revoked: create another"));
         }
+        self.check_count(workspace, now_ms).await?;
         let wish = KeyWish {
             label: former.label.clone(),
             purpose: former.purpose,
             scopes: former.scopes.clone(),
             events_per_second: former.events_per_second,
-            expires_at_ms: None,
+            // What was to end at a day still ends then.
+            expires_at_ms: former.expires_at_ms,
         };
         let change = Change { actor, action: "key.rotate" };
         let made = self.make(&secret, workspace, wish, change).await?;
@@ -160,6 +168,7 @@ impl Keys {
         let change = Change { actor, action: "key.revoke" };
         if record.revoked_at_ms.is_some() {
             // An earlier answer may have been lost between the store and `control`.
+            self.ring.write().unwrap_or_else(PoisonError::into_inner).take(record.clone());
             return self.administration.tell(&record, change).await;
         }
         let now_ms = self.administration.now_ms();
@@ -174,10 +183,10 @@ impl Keys {
     }
 
     async fn write(&self, record: &KeyRecord, change: Change<'_>) -> Result<(), Problem> {
-        self.administration.write(record, change).await?;
-        // Here it counts at once; elsewhere when `control` has been read.
+        self.administration.store(record).await?;
+        // Here it counts at once, whether or not the log answers; elsewhere when `control` has been read.
         self.ring.write().unwrap_or_else(PoisonError::into_inner).take(record.clone());
-        Ok(())
+        self.administration.tell(record, change).await
     }
 
     /// Tells what the store has and `control` lacks; returns how many.

@@ -124,7 +124,13 @@ fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
 }
 
 async fn observe(State(state): State<ApiState>, request: Request, next: Next) -> Response {
-    let method = request.method().as_str().to_owned();
+    // A method may be any word: only those that there are become labels.
+    let method = match *request.method() {
+        Method::GET | Method::PUT | Method::POST | Method::DELETE | Method::HEAD | Method::OPTIONS => {
+            request.method().as_str().to_owned()
+        }
+        _ => "other".to_owned(),
+    };
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let begun = Instant::now();
     let response = next.run(request).await;

@@ -15,6 +15,7 @@ use crate::feed::FeedLog;
 use crate::feed::hub::Hub;
 use crate::keys::{Keys, Random};
 use crate::olap::Olap;
+use crate::problem::Problem;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
 
@@ -121,6 +122,20 @@ impl ApiState {
     #[must_use]
     pub(crate) fn rate_limits(&self) -> &RateLimits {
         &self.0.rate_limits
+    }
+
+    /// A change goes on to its end, whether or not its client waits: half of one would be in the store and not on `control`,
+    /// and nobody would know whose it was.
+    ///
+    /// # Errors
+    /// The change's; 500 if it panicked.
+    pub async fn to_the_end<T, Changing>(&self, change: impl FnOnce(Self) -> Changing) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        Changing: Future<Output = Result<T, Problem>> + Send + 'static,
+    {
+        let changing = tokio::spawn(change(self.clone()));
+        changing.await.unwrap_or_else(|error| Err(Problem::internal(&error)))
     }
 
     /// # Errors

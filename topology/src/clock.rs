@@ -26,7 +26,17 @@ thread_local! {
     static DRAWN: RefCell<Vec<u128>> = const { RefCell::new(Vec::new()) };
 }
 
-/// 128 random bits from the operating system.
+/// Random bits for secrets, which are never made of anything less.
+///
+/// # Errors
+/// The operating system gives none.
+pub fn secret_bits() -> Result<u128, getrandom::Error> {
+    let mut bytes = [0; size_of::<u128>()];
+    getrandom::fill(&mut bytes)?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
+/// 128 random bits from the operating system, for ids.
 #[must_use]
 pub fn random() -> u128 {
     DRAWN.with_borrow_mut(|drawn| {

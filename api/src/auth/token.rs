@@ -7,7 +7,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use neonhub_schemas::access::{KeyRing, Lookup};
 use serde::Deserialize;
 
-use super::{Grant, Recognised, invalid, not_yet};
+use super::{Grant, Lease, Recognised, invalid, not_yet};
 use crate::problem::Problem;
 
 /// Dimensions that a token may fix, and values of all of them.
@@ -94,8 +94,10 @@ pub(super) fn recognise(ring: &KeyRing, token: &str, now_ms: i64) -> Result<Reco
             _ => wrong(),
         })?
         .claims;
+    let lease = Lease { key: Some(id), ends_at_ms: Some(claims.exp.saturating_mul(1_000)) };
     grant(claims, &key.workspace, now_ms).map(|(grant, requests_per_minute)| Recognised {
         grant,
+        lease,
         actor: key.prefix(),
         scopes: key.scopes.clone(),
         is_token: true,

@@ -87,17 +87,22 @@ impl LiveFilter {
     ///
     /// # Errors
     /// 403: a metric that it does not show.
-    pub fn within(mut self, grant: &Grant) -> Result<Self, Problem> {
+    pub fn within(mut self, grant: &Grant, catalog: &Catalog) -> Result<Self, Problem> {
         if let Some(name) = self.metrics.iter().find(|name| !grant.shows(name)) {
             return Err(Problem::new(StatusCode::FORBIDDEN, format!("the token does not show `{name}`")));
         }
         if self.metrics.is_empty()
             && let Some(shown) = &grant.metrics
         {
-            if shown.is_empty() {
-                return Err(Problem::new(StatusCode::FORBIDDEN, "the token shows no metric"));
+            // Derived ones have no windows.
+            let is_pushed = |name: &&String| {
+                matches!(catalog.get(name).map(|metric| &metric.definition), Some(Definition::Events(_)))
+            };
+            self.metrics = shown.iter().filter(is_pushed).cloned().collect();
+            // No name at all would mean every metric.
+            if self.metrics.is_empty() {
+                return Err(Problem::new(StatusCode::FORBIDDEN, "the token shows no metric that is pushed"));
             }
-            self.metrics.clone_from(shown);
         }
         self.granted.clone_from(&grant.rows);
         Ok(self)

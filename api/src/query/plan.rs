@@ -69,6 +69,10 @@ impl Plan {
         workspace_zone: &str,
         max_rows: usize,
     ) -> Result<Self, Problem> {
+        // First: whoever may not see a metric learns nothing of it.
+        if let Some(name) = query.metrics.iter().find(|name| !grant.shows(name)) {
+            return Err(Problem::new(StatusCode::FORBIDDEN, format!("the token does not show `{name}`")));
+        }
         let series = check_metrics(query, catalog)?;
         check_groups(query, catalog)?;
         let mut filters = check_filters(query, catalog)?;
@@ -222,9 +226,6 @@ fn check_filters(query: &MetricQuery, catalog: &Catalog) -> Result<Vec<Filter>, 
 
 /// What the grant adds to the filters, whatever the query asks for: every row that is read passes them.
 fn granted_rows(query: &MetricQuery, catalog: &Catalog, grant: &Grant) -> Result<Vec<Filter>, Problem> {
-    if let Some(name) = query.metrics.iter().find(|name| !grant.shows(name)) {
-        return Err(Problem::new(StatusCode::FORBIDDEN, format!("the token does not show `{name}`")));
-    }
     for dimension in grant.rows.keys() {
         if let Some(name) = query.metrics.iter().find(|name| !catalog.dimensions(name).contains(dimension.as_str())) {
             let detail = format!("the token shows rows by `{dimension}`, which `{name}` does not have");
@@ -347,7 +348,8 @@ pub(super) mod tests {
         for query in [json!({}), json!({"group_by": ["campaign"], "compare": "previous_period"}), wider] {
             assert!(granted(query.clone(), &grant).unwrap().filters.contains(&of_men), "{query}");
         }
-        for query in [json!({"metrics": ["impressions"]}), json!({"metrics": ["clicks", "spend"]})] {
+        let unknown = json!({"metrics": ["no_such_metric"], "group_by": ["nope"]});
+        for query in [json!({"metrics": ["impressions"]}), json!({"metrics": ["clicks", "spend"]}), unknown] {
             assert_eq!(granted(query, &grant).unwrap_err().status, StatusCode::FORBIDDEN);
         }
         let of_policy =

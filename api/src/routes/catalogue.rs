@@ -51,7 +51,12 @@ pub async fn list_metrics(
     caller: Caller<MetricsRead>,
 ) -> Result<Json<Catalogue>, Problem> {
     let catalog = state.definitions().catalog(caller.workspace()).await?;
-    let shown = catalog.iter().filter(|metric| caller.grant.shows(&metric.name));
+    // What every query would refuse is not listed either.
+    let is_shown = |metric: &&Metric| {
+        let dimensions = catalog.dimensions(&metric.name);
+        caller.grant.shows(&metric.name) && caller.grant.rows.keys().all(|name| dimensions.contains(name.as_str()))
+    };
+    let shown = catalog.iter().filter(is_shown);
     let metrics = shown.map(|metric| entry(&catalog, metric)).collect();
     Ok(Json(Catalogue { metrics, timezone: state.config().zone_of(caller.workspace()).to_owned() }))
 }

@@ -109,8 +109,10 @@ pub async fn put_definition(
     JsonBody(text): JsonBody<DefinitionText>,
 ) -> Result<Answer, Problem> {
     let precondition = precondition(&headers)?;
-    let (record, status) =
-        state.definitions().put(caller.workspace(), &name, text, precondition, &caller.actor).await?;
+    let change = |state: ApiState| async move {
+        state.definitions().put(caller.workspace(), &name, text, precondition, &caller.actor).await
+    };
+    let (record, status) = state.to_the_end(change).await?;
     answer(status, record, None)
 }
 
@@ -154,7 +156,10 @@ pub async fn delete_definition(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let precondition = precondition(&headers)?;
-    state.definitions().delete(caller.workspace(), &name, precondition, &caller.actor).await?;
+    let change = |state: ApiState| async move {
+        state.definitions().delete(caller.workspace(), &name, precondition, &caller.actor).await
+    };
+    state.to_the_end(change).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

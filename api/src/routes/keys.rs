@@ -151,7 +151,8 @@ pub async fn create_key(
         events_per_second: request.events_per_second,
         expires_at_ms: request.expires_at.as_ref().map(instant).transpose()?,
     };
-    let key = state.keys().create(caller.workspace(), wish, &caller.actor).await?;
+    let change = |state: ApiState| async move { state.keys().create(caller.workspace(), wish, &caller.actor).await };
+    let key = state.to_the_end(change).await?;
     Ok(made(key, state.now_ms()))
 }
 
@@ -183,7 +184,10 @@ pub async fn rotate_key(
     if overlap > LONGEST_OVERLAP_SECONDS {
         return Err(Problem::field("overlap_seconds", format!("0 to {LONGEST_OVERLAP_SECONDS}")));
     }
-    let key = state.keys().rotate(caller.workspace(), &id, i64::from(overlap) * 1_000, &caller.actor).await?;
+    let change = |state: ApiState| async move {
+        state.keys().rotate(caller.workspace(), &id, i64::from(overlap) * 1_000, &caller.actor).await
+    };
+    let key = state.to_the_end(change).await?;
     Ok(made(key, state.now_ms()))
 }
 
@@ -198,6 +202,7 @@ pub async fn revoke_key(
     caller: Caller<Admin>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    state.keys().revoke(caller.workspace(), &id, &caller.actor).await?;
+    let change = |state: ApiState| async move { state.keys().revoke(caller.workspace(), &id, &caller.actor).await };
+    state.to_the_end(change).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::auth::Grant;
+use crate::auth::{Grant, Lease};
 use crate::catalog::{Catalog, is_built_in};
 use crate::feed::filter::LiveFilter;
 use crate::feed::follow::{Delivery, Follow, Start};
@@ -45,22 +45,25 @@ pub async fn checked_filter(
     grain: Option<&str>,
     filters: impl IntoIterator<Item = String>,
 ) -> Result<LiveFilter, Problem> {
-    let filter = LiveFilter::read(&grant.workspace, metrics, grain, filters)?.within(grant)?;
+    let filter = LiveFilter::read(&grant.workspace, metrics, grain, filters)?;
     // Built-in names need no store, so that their subscriptions begin while it is away.
-    if filter.metrics.iter().any(|name| !is_built_in(name)) {
-        filter.check_metrics(&state.definitions().catalog(&grant.workspace).await?)?;
-    } else {
-        filter.check_metrics(&Catalog::new(&[]))?;
-    }
+    let named = filter.metrics.iter().chain(grant.metrics.iter().flatten());
+    let catalog = match named.into_iter().all(|name| is_built_in(name)) {
+        true => Catalog::new(&[]),
+        false => state.definitions().catalog(&grant.workspace).await?,
+    };
+    let filter = filter.within(grant, &catalog)?;
+    filter.check_metrics(&catalog)?;
     Ok(filter)
 }
 
-/// Spawns a subscription; it ends with the receiver of `out`, or when the server stops.
+/// Spawns a subscription; it ends with the receiver of `out`, with the caller's lease, or when the server stops.
 ///
 /// # Errors
 /// 503: there are too many.
 pub fn subscribe(
     state: &ApiState,
+    lease: Lease,
     tag: Arc<str>,
     filter: LiveFilter,
     start: Start,
@@ -77,9 +80,13 @@ pub fn subscribe(
         tag,
         out,
     };
+    let of_lease = state.clone();
     let task = tokio::spawn(async move {
         let _held = (permit, gauge);
-        follow.run(start).await;
+        tokio::select! {
+            () = follow.run(start) => {}
+            () = lease.ended(&of_lease) => {}
+        }
     });
     Ok(task.abort_handle())
 }

@@ -47,7 +47,7 @@ pub async fn live_metrics(
     let start = start_from(from_header.or_else(|| one("last_event_id")).as_deref(), one("from").as_deref())?;
     let (out, deliveries) = mpsc::channel(CHANNEL);
     // It ends by itself when the stream is dropped.
-    let _task = subscribe(&state, "".into(), filter, start, out)?;
+    let _task = subscribe(&state, caller.lease, "".into(), filter, start, out)?;
     let events = stream::unfold((deliveries, state), |(mut deliveries, state)| async move {
         let (_, delivery) = deliveries.recv().await?;
         if matches!(delivery, Delivery::Reset(..)) {

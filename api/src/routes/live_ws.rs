@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 
 use super::live::{CHANNEL, Deliveries, checked_filter, start_from, subscribe};
 use super::openapi::ReadProblems;
-use crate::auth::{BrowserCaller, Grant, MetricsRead};
+use crate::auth::{BrowserCaller, Grant, Lease, MetricsRead};
 use crate::extract::parse;
 use crate::feed::follow::Delivery;
 use crate::problem::Problem;
@@ -82,7 +82,7 @@ pub async fn live_socket(
         // Every message is flushed.
         .write_buffer_size(0);
     Ok(upgrade.on_upgrade(move |socket| async move {
-        if let Err(error) = Connection::new(state, caller.grant).run(socket).await {
+        if let Err(error) = Connection::new(state, caller.grant, caller.lease).run(socket).await {
             tracing::debug!(%error, "a live socket ended");
         }
     }))
@@ -97,6 +97,7 @@ pub(crate) fn is_client_message(message: &[u8]) -> bool {
 struct Connection {
     state: ApiState,
     grant: Grant,
+    lease: Lease,
     subscriptions: HashMap<Arc<str>, AbortHandle>,
 }
 
@@ -107,13 +108,14 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    fn new(state: ApiState, grant: Grant) -> Self {
-        Self { state, grant, subscriptions: HashMap::new() }
+    fn new(state: ApiState, grant: Grant, lease: Lease) -> Self {
+        Self { state, grant, lease, subscriptions: HashMap::new() }
     }
 
     async fn run(mut self, mut socket: WebSocket) -> Result<(), axum::Error> {
         let (out, mut deliveries) = mpsc::channel(CHANNEL);
         let stopping = self.state.clone();
+        let lease = self.lease.clone();
         let mut pings = tokio::time::interval(self.state.config().heartbeat);
         loop {
             tokio::select! {
@@ -139,6 +141,10 @@ impl Connection {
                 () = stopping.stopped() => {
                     return socket.send(Message::Close(None)).await;
                 }
+                () = lease.ended(&stopping) => {
+                    let frame = CloseFrame { code: close_code::POLICY, reason: "the key or token is not in force any more".into() };
+                    return socket.send(Message::Close(Some(frame))).await;
+                }
             }
         }
     }
@@ -159,6 +165,9 @@ impl Connection {
     }
 
     async fn subscribe(&mut self, wanted: Subscribe, out: &Deliveries) -> Result<serde_json::Value, Problem> {
+        if !self.lease.is_in_force(&self.state) {
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, "the key or token is not in force any more"));
+        }
         if wanted.id.is_empty() || wanted.id.len() > 128 {
             return Err(Problem::field("subscribe.id", "is 1 to 128 bytes long"));
         }
@@ -174,7 +183,7 @@ impl Connection {
         filter.dimensions = wanted.filters.into_iter().map(|filter| (filter.dimension, filter.value)).collect();
         let start = start_from(wanted.last_event_id.as_deref(), wanted.from.as_deref())?;
         let tag: Arc<str> = wanted.id.as_str().into();
-        let task = subscribe(&self.state, tag.clone(), filter, start, out.clone())?;
+        let task = subscribe(&self.state, self.lease.clone(), tag.clone(), filter, start, out.clone())?;
         self.subscriptions.insert(tag, task);
         Ok(json!({"subscribed": wanted.id}))
     }

@@ -184,6 +184,67 @@ async fn a_revoked_key_opens_nothing_here_and_on_control() {
 }
 
 #[tokio::test]
+async fn a_live_stream_ends_with_its_key() {
+    let rig = Rig::new();
+    let (id, key) = rig.make_key(json!({"label": "watcher", "scopes": ["metrics:read"]})).await;
+    let request = axum::http::Request::get("/v1/live/metrics").header("authorization", format!("Bearer {key}"));
+    let request = request.body(axum::body::Body::empty()).unwrap();
+    let response = tower::ServiceExt::oneshot(rig.router.clone(), request).await.unwrap();
+    assert_eq!(response.status().as_u16(), 200);
+    assert_eq!(rig.call(Method::DELETE, &format!("/v1/keys/{id}"), None).await.status.as_u16(), 204);
+    let read_to_end = http_body_util::BodyExt::collect(response.into_body());
+    tokio::time::timeout(crate::rig::PATIENCE, read_to_end).await.expect("the stream ends").unwrap();
+}
+
+#[tokio::test]
+async fn a_change_goes_on_when_its_client_leaves() {
+    let rig = Rig::new();
+    let state = rig.state.clone();
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let (go_on, may_go_on) = tokio::sync::oneshot::channel::<()>();
+    let change = |state: neonhub_api::ApiState| async move {
+        begun.send(()).unwrap();
+        may_go_on.await.unwrap();
+        let wish = neonhub_api::keys::KeyWish {
+            label: "left alone".to_owned(),
+            purpose: neonhub_schemas::access::Purpose::Bearer,
+            scopes: [Scope::MetricsRead].into(),
+            events_per_second: None,
+            expires_at_ms: None,
+        };
+        state.keys().create("acme", wish, "somebody").await.map(drop)
+    };
+    let client = tokio::spawn(async move { state.to_the_end(change).await });
+    has_begun.await.unwrap();
+    client.abort();
+    go_on.send(()).unwrap();
+    let deadline = tokio::time::Instant::now() + crate::rig::PATIENCE;
+    while rig.control.records().len() < 2 {
+        assert!(tokio::time::Instant::now() < deadline, "the change was left undone");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_was_to_end_still_ends_after_a_rotation() {
+    let rig = Rig::new();
+    let body = json!({"label": "guest", "scopes": ["metrics:read"], "expires_at": "2020-01-01T00:00:00Z"});
+    let (id, _) = rig.make_key(body).await;
+    let answer = rig.call(Method::POST, &format!("/v1/keys/{id}/rotate"), Some(json!({}))).await;
+    assert_eq!(answer.json["key"]["expires_at"], "2020-01-01T00:00:00.000Z", "{}", answer.text);
+}
+
+#[tokio::test]
+async fn methods_that_do_not_exist_make_no_metrics() {
+    let rig = Rig::new();
+    for number in 0..20 {
+        rig.call(Method::from_bytes(format!("FOO{number}").as_bytes()).unwrap(), "/v1/metrics", None).await;
+    }
+    let metrics = rig.get("/metrics").await.text;
+    assert!(metrics.contains("method=\"other\"") && !metrics.contains("FOO"), "{metrics}");
+}
+
+#[tokio::test]
 async fn wishes_that_make_no_sense_name_the_field() {
     let rig = Rig::new();
     let cases = [

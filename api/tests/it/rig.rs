@@ -75,7 +75,7 @@ impl Rig {
             feed: Arc::new(feed.clone()),
             keys: keys.clone(),
             clock: Arc::new(move || of_clock.fetch_add(1, Ordering::SeqCst)),
-            random: Arc::new(move || random.fetch_add(1, Ordering::SeqCst).into()),
+            random: Arc::new(move || Some(random.fetch_add(1, Ordering::SeqCst).into())),
         };
         let state = ApiState::start(config, parts).unwrap();
         Self { router: router(state.clone()), state, olap, store, control, feed, keys, now }

@@ -100,6 +100,15 @@ async fn a_token_shows_its_metrics_and_nothing_else() {
         rig.with_key(&token, method, path, body).await.problem(403);
     }
     rig.with_key(&token, Method::GET, "/v1/live/metrics?metrics=impressions", None).await.problem(403);
+    // Whether there is such a metric, and what dimensions it has, is not told either.
+    for metric in ["page_views", "no_such_metric"] {
+        let answer = query(&rig, &token, json!({"metrics": [metric], "group_by": ["nope"]})).await;
+        assert_eq!(answer.problem(403), None);
+        assert_eq!(answer.json["detail"], format!("the token does not show `{metric}`"));
+    }
+    let of_ctr = changed(json!({"metrics": ["ctr"]}));
+    let signer = Signer::new(&rig).await;
+    rig.with_key(&signer.sign(&of_ctr), Method::GET, "/v1/live/metrics", None).await.problem(403);
 }
 
 #[tokio::test]

@@ -70,7 +70,9 @@ impl KeyRing {
     /// Whose key this is.
     #[must_use]
     pub fn find(&self, stated: &str, now_ms: i64) -> Lookup<'_> {
-        let (Some(secret), Some(id)) = (&self.secret, id_in(stated)) else { return Lookup::Unknown };
+        let Some(id) = id_in(stated) else { return Lookup::Unknown };
+        // A process that lacks the secret cannot tell, and its sender must not take that for a no.
+        let Some(secret) = &self.secret else { return Lookup::NotYet };
         match self.by_id.get(id) {
             Some(key) if key.purpose == Purpose::Bearer && secret.is_digest_of(stated, &key.digest) => {
                 if key.is_in_force(now_ms) { Lookup::Found(key) } else { Lookup::Unknown }
@@ -78,6 +80,12 @@ impl KeyRing {
             None if !self.is_complete => Lookup::NotYet,
             _ => Lookup::Unknown,
         }
+    }
+
+    /// Whether a key that was recognised before still opens anything.
+    #[must_use]
+    pub fn is_in_force(&self, id: &str, now_ms: i64) -> bool {
+        self.by_id.get(id).is_some_and(|key| key.is_in_force(now_ms))
     }
 
     /// The key that a token names as its signer.
@@ -168,11 +176,13 @@ mod tests {
     }
 
     #[test]
-    fn without_a_secret_no_key_is_known() {
+    fn without_a_secret_no_key_can_be_told() {
         let (_, made, record) = ring();
         let mut ring = KeyRing::new(None);
         ring.take(record);
-        assert_eq!(ring.find(&made.key, 0), Lookup::Unknown);
+        ring.complete();
+        assert_eq!(ring.find(&made.key, 0), Lookup::NotYet);
+        assert_eq!(ring.find("no key", 0), Lookup::Unknown);
     }
 
     #[test]

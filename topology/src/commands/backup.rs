@@ -167,6 +167,8 @@ fn unpack(file: File, folder: &Path) -> anyhow::Result<Manifest> {
     archive.set_preserve_permissions(true);
     let mut seen: Vec<Entry> = Vec::new();
     let mut manifest: Option<Manifest> = None;
+    // Made when all files are there: none is written through one.
+    let mut links: Vec<(PathBuf, PathBuf)> = Vec::new();
     for entry in archive.entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
@@ -178,7 +180,8 @@ fn unpack(file: File, folder: &Path) -> anyhow::Result<Manifest> {
         let is_below = path.components().all(|part| matches!(part, Component::Normal(_)));
         ensure!(is_below && path.starts_with("data"), "{} leads out of the folder", path.display());
         let target = folder.join(&path);
-        if entry.header().entry_type().is_file() {
+        let kind = entry.header().entry_type();
+        if kind.is_file() {
             let mode = entry.header().mode()?;
             let mut out = File::create_new(&target)?;
             let mut hashing = Hashing::new(&mut entry);
@@ -186,8 +189,12 @@ fn unpack(file: File, folder: &Path) -> anyhow::Result<Manifest> {
             seen.push(hashing.entry(path));
             out.set_permissions(std::fs::Permissions::from_mode(mode & 0o777))?;
             out.sync_all()?;
+        } else if kind.is_symlink() {
+            let to = entry.link_name()?.context("a link to nowhere")?.into_owned();
+            links.push((to, target));
         } else {
-            ensure!(entry.unpack_in(folder)?, "{} leads out of the folder", path.display());
+            ensure!(kind.is_dir(), "{} is neither a file, a folder nor a link", path.display());
+            std::fs::create_dir(&target)?;
         }
     }
     let Some(manifest) = manifest else { bail!("its end is missing") };
@@ -196,6 +203,9 @@ fn unpack(file: File, folder: &Path) -> anyhow::Result<Manifest> {
     for (told, found) in manifest.files.iter().zip(&seen) {
         let is_same = told.path == found.path && told.bytes == found.bytes && told.hash == found.hash;
         ensure!(is_same, "{} is not what it was", told.path.display());
+    }
+    for (to, link) in links {
+        std::os::unix::fs::symlink(to, link)?;
     }
     Ok(manifest)
 }
@@ -266,6 +276,27 @@ mod tests {
         assert!(error.contains("in use"), "{error}");
         drop(lock);
         create(&data, &folder.path().join("b")).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = folder.path().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        let file = folder.path().join("b.tar.zst");
+        let mut archive = tar::Builder::new(zstd::Encoder::new(File::create(&file).unwrap(), 1).unwrap());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_size(0);
+        archive.append_data(&mut header, "data", io::empty()).unwrap();
+        header.set_entry_type(tar::EntryType::Symlink);
+        archive.append_link(&mut header, "data/link", &outside).unwrap();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_size(4);
+        archive.append_data(&mut header, "data/link/evil", &b"evil"[..]).unwrap();
+        archive.into_inner().unwrap().finish().unwrap();
+        assert!(restore(&file, &folder.path().join("again")).is_err());
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub async fn run(
         feed: backbone.feed_log(Topic::MetricsWindows)?,
         keys,
         clock: clock::wall(),
-        random: Arc::new(clock::random),
+        random: Arc::new(|| clock::secret_bits().ok()),
     };
     let state = ApiState::start(config, parts)?;
     tracing::info!(address = %listener.local_addr()?, "query API listens");

@@ -5,7 +5,8 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+use neonhub_schemas::access::SHORTEST_SECRET;
 
 use crate::clock;
 
@@ -18,7 +19,8 @@ pub fn kept_secret(path: &Path) -> anyhow::Result<String> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         }
-        let text = format!("{:032x}{:032x}\n", clock::random(), clock::random());
+        let bits = || clock::secret_bits().context("random bits for a secret");
+        let text = format!("{:032x}{:032x}\n", bits()?, bits()?);
         // Under its own name only when it is whole; and whoever was first is right.
         let unfinished = path.with_extension(format!("{:x}", clock::random()));
         let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished);
@@ -32,9 +34,15 @@ pub fn kept_secret(path: &Path) -> anyhow::Result<String> {
         {
             return Err(error).with_context(|| path.display().to_string());
         }
+        // The name, too, must outlive a power cut: another secret would make all keys worthless.
+        if let Some(folder) = path.parent() {
+            std::fs::File::open(folder)?.sync_all()?;
+        }
     }
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    Ok(text.trim().to_owned())
+    let text = text.trim();
+    ensure!(text.len() >= SHORTEST_SECRET, "{} is no secret: it has {} characters", path.display(), text.len());
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
@@ -53,5 +61,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing unfinished is left");
         assert_ne!(kept_secret(&folder.path().join("another")).unwrap(), first);
+        std::fs::write(&path, "cut off").unwrap();
+        assert!(kept_secret(&path).unwrap_err().to_string().contains("is no secret"));
     }
 }

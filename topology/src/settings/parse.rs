@@ -214,7 +214,11 @@ fn read_secret(path: &str) -> Result<String, SettingError> {
 fn read_file(path: &Path) -> Result<BTreeMap<String, String>, SettingError> {
     let wrong = |detail: String| SettingError::File { path: path.to_owned(), detail };
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+    // Without the line itself, which may be a secret's.
+    let line = |at: usize| text.get(..at).map_or(0, |before| before.matches('\n').count()) + 1;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        wrong(format!("line {}: {}", error.span().map_or(1, |span| line(span.start)), error.message()))
+    })?;
     let mut values = BTreeMap::new();
     for (name, value) in table {
         if name == "config" || setting(&name).is_none() {

@@ -13,8 +13,8 @@ use super::exception::{Exception, INTO_OUTFILE_NOT_ALLOWED, READONLY};
 use super::formats::{self, Joining};
 use super::library::{Connection, Counts, Output};
 use super::parameters::{RequestParameters, quoted_identifier, set_statement};
-use super::reader;
-use super::reader_sessions::ReaderSessions;
+use super::reader::{self, SessionChange};
+use super::reader_sessions::{ReaderSessions, SessionState};
 use super::reply::{Progress, Responder};
 use super::session::Sessions;
 use super::settings_scope::SettingsScope;
@@ -120,40 +120,54 @@ fn run_for_reader(
     responder: &mut Responder,
 ) -> Result<Outcome, Exception> {
     let user = job.user.name.clone();
-    let (plan, sql, effect) = match plan(&mut job)? {
+    let (sql, effect, format) = match plan(&mut job)? {
         Plan::Insert { .. } => return Err(reader::no_write(&user)),
-        Plan::Query { sql, effect, format } => (Plan::Query { sql: sql.clone(), effect, format }, sql, effect),
+        Plan::Query { sql, effect, format } => (sql, effect, format),
     };
     if !job.external_tables.is_empty() {
         return Err(reader::no_write(&user));
     }
-    reader::check_statement(&user, &sql, effect, engine.denied_to_readers())?;
-    for (name, _) in &job.request.settings {
-        reader::check_setting(&user, name)?;
-    }
-    job.request.readonly = None;
-    let mut connection = engine.connect()?;
+    job.request.settings.iter().try_for_each(|(name, _)| reader::check_setting(&user, name))?;
     let session = job.request.session.clone();
-    if let Some(choice) = &session {
-        for statement in sessions.statements(&user, choice, Instant::now())? {
-            command(&mut connection, &statement)?;
+    let state = match &session {
+        Some(choice) => sessions.state(&user, choice, Instant::now())?,
+        None => SessionState::default(),
+    };
+    let mut settings = state.settings;
+    if effect == Effect::Session {
+        let change = reader::session_change(&user, &sql)?;
+        let mut connection = engine.connect()?;
+        match &change {
+            SessionChange::Database(database) => {
+                command(&mut connection, &format!("USE {}", quoted_identifier(database)))?;
+            }
+            // The engine knows whether there is such a setting and such a value.
+            SessionChange::Settings(changed) => {
+                if let Some(set) = set_statement(changed) {
+                    command(&mut connection, &set)?;
+                }
+            }
         }
+        if let Some(choice) = &session {
+            sessions.change(&user, choice, change)?;
+        }
+        return Ok(Outcome::Complete { format: Some(format), counts: Counts::default(), body: Bytes::new() });
     }
-    prepare(&mut connection, &job.request)?;
-    let mut last = reader::limits(&job.request.settings);
-    let changes_session = effect == Effect::Session;
-    if !changes_session {
-        // Nothing can be set after it.
-        last.push(("readonly".to_owned(), "1".to_owned()));
+    let sql = reader::checked_statement(&user, &sql, effect, engine.denied_to_readers())?;
+    settings.append(&mut job.request.settings);
+    let limits = reader::limits(&settings);
+    settings.extend(limits);
+    // The last one: nothing can be set after it.
+    settings.push(("readonly".to_owned(), "1".to_owned()));
+    let mut connection = engine.connect()?;
+    if let Some(database) = job.request.database.take().or(state.database) {
+        command(&mut connection, &format!("USE {}", quoted_identifier(&database)))?;
     }
-    if let Some(set) = set_statement(&last) {
+    if let Some(set) = set_statement(&settings) {
         command(&mut connection, &set)?;
     }
-    let outcome = run_prepared(&mut connection, job, plan, responder)?;
-    if let (true, Some(choice)) = (changes_session, &session) {
-        sessions.ran(&user, choice, String::from_utf8_lossy(&sql).into_owned())?;
-    }
-    Ok(outcome)
+    let plan = Plan::Query { sql: Bytes::from(sql), effect, format };
+    run_prepared(&mut connection, job, plan, responder)
 }
 
 fn prepare(connection: &mut Connection, request: &RequestParameters) -> Result<(), Exception> {

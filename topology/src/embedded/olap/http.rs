@@ -7,19 +7,19 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, VARY};
+use axum::http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, ORIGIN, VARY};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::any;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, Semaphore};
 
 use super::access::{Access, User};
 use super::body::{DataSource, ReceivedBody};
 use super::encoding::{Encoder, Encoding};
 use super::engine::Engine;
-use super::exception::{Exception, TOO_MANY_SIMULTANEOUS_QUERIES};
+use super::exception::{ACCESS_DENIED, Exception, TOO_MANY_SIMULTANEOUS_QUERIES};
 use super::execute::{ExternalTable, Job, execute};
 use super::multipart::{self, Part};
 use super::parameters::RequestParameters;
@@ -38,6 +38,8 @@ pub struct Front {
     pub reader_sessions: Arc<ReaderSessions>,
     pub access: Access,
     pub connections: Arc<Semaphore>,
+    /// One fewer, where there are more than one, so that whoever writes is not kept waiting by readers.
+    pub reader_connections: Arc<Semaphore>,
     pub waiting: Arc<Semaphore>,
     pub queue_wait: Duration,
     pub send_timeout: Duration,
@@ -117,6 +119,11 @@ async fn run_request(front: &Arc<Front>, parts: &Parts, body: Body, marker: &str
     let early = RequestParameters::parse(pairs.clone(), &parts.headers)?;
     // Before the body is taken: nobody unknown may fill the memory.
     let user = front.access.check(&parts.headers, early.user.as_deref(), early.password.as_deref())?;
+    // A page that somebody has open may post here without asking, and a reader needs no password.
+    if !user.may_write && parts.headers.contains_key(ORIGIN) {
+        let detail = format!("{}: Not enough privileges. Pages of other sites may not ask", user.name);
+        return Err(Exception::new(ACCESS_DENIED, "ACCESS_DENIED", detail));
+    }
     let content_encoding = match text_header("content-encoding").filter(|name| !name.eq_ignore_ascii_case("identity")) {
         None | Some("") => None,
         Some(name) => Some(Encoding::named(name).ok_or_else(|| {
@@ -188,9 +195,16 @@ async fn dispatch(
         Exception::new(TOO_MANY_SIMULTANEOUS_QUERIES, "TOO_MANY_SIMULTANEOUS_QUERIES", message)
     };
     let place = Arc::clone(&front.waiting).try_acquire_owned().map_err(|_| busy("the queue is full"))?;
-    let waiting = tokio::time::timeout(front.queue_wait, Arc::clone(&front.connections).acquire_owned());
-    let permit = match waiting.await {
-        Ok(Ok(permit)) => permit,
+    let may_write = user.may_write;
+    let both = async {
+        let of_readers = match may_write {
+            true => None,
+            false => Some(Arc::clone(&front.reader_connections).acquire_owned().await?),
+        };
+        Ok::<_, AcquireError>((Arc::clone(&front.connections).acquire_owned().await?, of_readers))
+    };
+    let permit = match tokio::time::timeout(front.queue_wait, both).await {
+        Ok(Ok(permits)) => permits,
         Ok(Err(_)) => return Err(busy("the server is shutting down")),
         Err(_) => return Err(busy("waited too long for a connection")),
     };

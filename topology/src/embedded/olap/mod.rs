@@ -131,6 +131,7 @@ pub async fn serve(options: OlapOptions, shutdown: impl Future<Output = ()>) -> 
         reader_sessions: Arc::new(reader_sessions::ReaderSessions::new(options.max_sessions)),
         access: options.access,
         connections: Arc::new(Semaphore::new(connections)),
+        reader_connections: Arc::new(Semaphore::new(connections.saturating_sub(1).max(1))),
         waiting: Arc::new(Semaphore::new(options.queue_length + connections)),
         queue_wait: options.queue_wait,
         send_timeout: options.send_timeout,

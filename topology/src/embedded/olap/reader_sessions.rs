@@ -1,18 +1,25 @@
 //! Sessions of readers. A connection that only reads can never be told settings again, so a session is not a connection but
-//! the `SET` and `USE` statements that it has run, and each request runs them again on a fresh one.
+//! its database and its settings, and each request is given them on a fresh one.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use super::exception::{Exception, SESSION_NOT_FOUND, TOO_MANY_SIMULTANEOUS_QUERIES};
+use super::exception::{Exception, SESSION_NOT_FOUND};
 use super::parameters::SessionChoice;
+use super::reader::{SessionChange, Settings};
 
-/// Of one session; each costs the next request a fraction of a millisecond.
-const MOST_STATEMENTS: usize = 100;
+const MOST_SETTINGS: usize = 100;
+
+/// What a session's requests are given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionState {
+    pub database: Option<String>,
+    pub settings: Settings,
+}
 
 struct Slot {
-    statements: Vec<String>,
+    state: SessionState,
     expires: Instant,
 }
 
@@ -27,11 +34,11 @@ impl ReaderSessions {
         Self { slots: Mutex::default(), max_sessions }
     }
 
-    /// What is to be run before the request's statement. The session lives on from now.
+    /// The session lives on from now; where there are too many, the one that would expire first makes room.
     ///
     /// # Errors
-    /// The session must exist and does not, or there are too many.
-    pub fn statements(&self, user: &str, choice: &SessionChoice, now: Instant) -> Result<Vec<String>, Exception> {
+    /// The session must exist and does not.
+    pub fn state(&self, user: &str, choice: &SessionChoice, now: Instant) -> Result<SessionState, Exception> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|_, slot| slot.expires > now);
         let key = (user.to_owned(), choice.id.clone());
@@ -40,27 +47,32 @@ impl ReaderSessions {
                 let message = format!("Session {} not found", choice.id);
                 return Err(Exception::new(SESSION_NOT_FOUND, "SESSION_NOT_FOUND", message));
             }
-            if slots.len() >= self.max_sessions {
-                let message = "Too many sessions";
-                return Err(Exception::new(TOO_MANY_SIMULTANEOUS_QUERIES, "TOO_MANY_SIMULTANEOUS_QUERIES", message));
+            if slots.len() >= self.max_sessions
+                && let Some(idlest) = slots.iter().min_by_key(|(_, slot)| slot.expires).map(|(key, _)| key.clone())
+            {
+                slots.remove(&idlest);
             }
         }
-        let slot = slots.entry(key).or_insert_with(|| Slot { statements: Vec::new(), expires: now });
+        let slot = slots.entry(key).or_insert_with(|| Slot { state: SessionState::default(), expires: now });
         slot.expires = now + choice.timeout;
-        Ok(slot.statements.clone())
+        Ok(slot.state.clone())
     }
 
-    /// The session has run a statement that changes it.
-    ///
     /// # Errors
-    /// It has run too many.
-    pub fn ran(&self, user: &str, choice: &SessionChoice, statement: String) -> Result<(), Exception> {
+    /// The session has too many settings.
+    pub fn change(&self, user: &str, choice: &SessionChoice, change: SessionChange) -> Result<(), Exception> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(slot) = slots.get_mut(&(user.to_owned(), choice.id.clone())) else { return Ok(()) };
-        if slot.statements.len() >= MOST_STATEMENTS {
-            return Err(Exception::bad_arguments(format!("a session runs at most {MOST_STATEMENTS} SET and USE")));
+        match change {
+            SessionChange::Database(database) => slot.state.database = Some(database),
+            SessionChange::Settings(settings) => {
+                slot.state.settings.retain(|(name, _)| settings.iter().all(|(changed, _)| changed != name));
+                if slot.state.settings.len() + settings.len() > MOST_SETTINGS {
+                    return Err(Exception::bad_arguments(format!("a session has at most {MOST_SETTINGS} settings")));
+                }
+                slot.state.settings.extend(settings);
+            }
         }
-        slot.statements.push(statement);
         Ok(())
     }
 }
@@ -77,15 +89,27 @@ mod tests {
         let choice =
             |id: &str| SessionChoice { id: id.to_owned(), timeout: Duration::from_secs(10), must_exist: false };
         let now = Instant::now();
-        assert_eq!(sessions.statements("default", &choice("a"), now), Ok(vec![]));
-        sessions.ran("default", &choice("a"), "USE system".to_owned()).unwrap();
-        assert_eq!(sessions.statements("default", &choice("a"), now), Ok(vec!["USE system".to_owned()]));
-        assert_eq!(sessions.statements("another", &choice("a"), now), Ok(vec![]), "users never meet");
-        let third = sessions.statements("default", &choice("b"), now);
-        assert_eq!(third.unwrap_err().code, TOO_MANY_SIMULTANEOUS_QUERIES);
-        let later = now + Duration::from_secs(10);
-        assert_eq!(sessions.statements("default", &choice("b"), later), Ok(vec![]));
+        let fresh = SessionState::default();
+        assert_eq!(sessions.state("default", &choice("a"), now), Ok(fresh.clone()));
+        sessions.change("default", &choice("a"), SessionChange::Database("system".to_owned())).unwrap();
+        for value in ["1", "2"] {
+            let settings = vec![("max_threads".to_owned(), value.to_owned())];
+            sessions.change("default", &choice("a"), SessionChange::Settings(settings)).unwrap();
+        }
+        let changed = SessionState {
+            database: Some("system".to_owned()),
+            settings: vec![("max_threads".to_owned(), "2".to_owned())],
+        };
+        assert_eq!(sessions.state("default", &choice("a"), now), Ok(changed.clone()));
+        assert_eq!(sessions.state("another", &choice("a"), now), Ok(fresh.clone()), "users never meet");
+        // The third takes the place of the one that would expire first.
+        let second = now + Duration::from_secs(1);
+        assert_eq!(sessions.state("default", &choice("a"), second), Ok(changed.clone()));
+        assert_eq!(sessions.state("default", &choice("b"), second), Ok(fresh.clone()));
+        assert_eq!(sessions.state("default", &choice("a"), second), Ok(changed));
+        let later = now + Duration::from_secs(11);
+        assert_eq!(sessions.state("default", &choice("b"), later), Ok(fresh));
         let must_exist = SessionChoice { must_exist: true, ..choice("a") };
-        assert_eq!(sessions.statements("default", &must_exist, later).unwrap_err().code, SESSION_NOT_FOUND);
+        assert_eq!(sessions.state("default", &must_exist, later).unwrap_err().code, SESSION_NOT_FOUND);
     }
 }

@@ -30,6 +30,16 @@ pub fn run() {
         "SELECT file('/etc/hostname')",
         "SELECT `\\x66ile`('/etc/hostname')",
         "SELECT * FROM view(SELECT file('/etc/hostname'))",
+        "SELECT arrayMap(file, ['/etc/hostname'])",
+        "SELECT * APPLY file FROM (SELECT '/etc/hostname')",
+        "SELECT 1 AS a$x$, file('/etc/hostname')",
+        "SELECT 1 // '\n, file('/etc/hostname')",
+        "SELECT 1 AS “a'”, file('/etc/hostname') AS “b'”",
+        "SELECT 1 AS a$x$ INTO OUTFILE '/tmp/neonhub-outfile'",
+        "SELECT 1 INTO\u{a0}OUTFILE '/tmp/neonhub-outfile'",
+        "SELECT sleepEachRow(1) FROM numbers(20)",
+        "SET additional_result_filter = 'file(1)'",
+        "SET allow_introspection_functions = 1",
         "SELECT 1 SETTINGS readonly = 0",
         "SELECT 1 SETTINGS max_memory_usage = 0",
         "SET readonly = 0",
@@ -54,7 +64,23 @@ pub fn run() {
             assert_refused(&client, "", &format!("{statement} {function}('http://127.0.0.1:1/x', CSV, 'a String')"));
         }
     }
-    for settings in ["format_template_resultset=/etc/hostname", "format_schema=/etc/hostname:M", "s3_url=x"] {
+    for sql in [
+        "USE system PARALLEL WITH CREATE DATABASE pwned",
+        "SET max_threads = 1, param_y$x$ = 2; CREATE DATABASE pwned",
+        "SET log_comment = ‘a'’; CREATE DATABASE pwned",
+    ] {
+        assert_ne!(ask(&client, "", sql).0, 200, "{sql}");
+    }
+    assert_eq!(client.sql("SELECT count() FROM system.databases WHERE name = 'pwned'"), "0");
+    let drive_by = [("origin", "https://evil.example"), ("content-type", "text/plain")];
+    let answer = client.send(client.clickhouse_port, "POST", "/", &drive_by, b"SELECT 1");
+    assert!(answer.status != 200 && answer.body.contains("Code: 497."), "{}", answer.body);
+    for settings in [
+        "additional_result_filter=toUInt8(file('/etc/hostname'))",
+        "format_template_resultset=/etc/hostname",
+        "format_schema=/etc/hostname:M",
+        "s3_url=x",
+    ] {
         assert_refused(&client, settings, "SELECT 1 FORMAT Template");
     }
     assert_eq!(client.sql("SELECT count() FROM facts"), "3", "nothing was written");
@@ -101,6 +127,10 @@ fn a_session_keeps_what_a_reader_sets(client: &Client) {
     assert_eq!(in_session("USE system").0, 200);
     let seen = ask(client, "session_id=s&session_check=1", "SELECT getSetting('max_threads')").1;
     assert_eq!(seen, "3");
+    assert_eq!(in_session("SET max_execution_time = 5").0, 200);
+    assert_eq!(in_session("SELECT getSetting('max_execution_time')").1, "5", "less may be asked for");
+    assert_eq!(in_session("SELECT currentDatabase()").1, "neonhub", "the request names its own");
+    assert_eq!(in_session("SET max_threads = 'many'").0, 400);
     assert_refused(client, "session_id=s", "CREATE TEMPORARY TABLE more (id UInt8) ENGINE = Memory");
     assert_refused(client, "session_id=s", "SET max_threads = 1, readonly = 0");
     assert_refused(client, "session_id=s", "SELECT 1 SETTINGS readonly = 0");
