@@ -196,6 +196,9 @@ enum Role {
 /// Exit code of what could not be done; 1 is for what was done and found wrong.
 const COULD_NOT: u8 = 2;
 
+/// The engine parses and analyses nested statements recursively, on threads that it is used to have 8 MiB on.
+const OLAP_STACK_BYTES: usize = 16 << 20;
+
 /// In the cache, as `deploy/fetch-demo-data.sh` names it.
 const DEMO_DATA: &str = "obp-0.4.1";
 
@@ -241,7 +244,11 @@ impl Cli {
         }
         let log = telemetry::init(&settings.log)?;
         descriptors::raise_limit();
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        if matches!(self.command, Command::Run(Role::Olap { .. })) {
+            runtime.thread_stack_size(OLAP_STACK_BYTES);
+        }
+        let runtime = runtime.enable_all().build()?;
         runtime.block_on(async {
             // Other commands end with their terminal.
             if matches!(self.command, Command::Up | Command::Run(_)) {

@@ -60,8 +60,21 @@ const SETTINGS: [&str; 20] = [
     "totals_mode",
     "use_query_cache",
 ];
-/// Parts of the names of those that say where to read.
-const REACHING: [&str; 6] = ["schema", "template", "path", "url", "credential", "sleep"];
+/// Parts of the names of those that say where to read; and of those that keep the parser from running out of its stack, or
+/// from holding on to a slow statement.
+const REACHING: [&str; 11] = [
+    "schema",
+    "template",
+    "path",
+    "url",
+    "credential",
+    "sleep",
+    "depth",
+    "_ast_",
+    "query_size",
+    "backtracks",
+    "_speed",
+];
 
 /// What a statement of a reader may take; it may ask for less.
 pub const LIMITS: [(&str, u64); 4] = [
@@ -309,6 +322,9 @@ mod tests {
             "SET format_template_resultset='/etc/passwd'",
             "SET additional_result_filter = 'file(1)'",
             "SET allow_introspection_functions = 1",
+            "SET max_parser_depth = 100000000",
+            "SET max_query_size = 100000000",
+            "SET max_expanded_ast_elements = 100000000",
             "SET `format_template_row` = '/etc/passwd'",
         ] {
             assert_eq!(check(sql).map_err(|error| error.code), Err(READONLY), "{sql}");
