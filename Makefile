@@ -22,7 +22,7 @@ WHAT ?= ingest
 SECONDS ?= 60
 
 .PHONY: help demo test setup build libchdb demo-data real-stack test-clients-setup native-tools rust \
-        format lint unit integration bench instructions chaos chaos-minute fuzz fuzz-short mutants compose-check k8s-check watch-check docs-check postman-check load prometheus test-clients
+        format lint unit integration bench instructions chaos chaos-minute fuzz fuzz-short mutants compose-check k8s-check watch-check docs-check postman-check load prometheus test-clients coverage
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -64,6 +64,9 @@ chaos: libchdb real-stack ## Faults under 5,000 events/s, MINUTES=10 on each bac
 
 chaos-minute: libchdb real-stack
 	$(CARGO) test --workspace --locked --test chaos -- --nocapture --test-threads=1
+
+coverage: native-tools rust ## Lines that unit tests and the crates' own tests reach; not those that only scenarios do.
+	@CARGO=$(CARGO) deploy/coverage.sh
 
 mutants: native-tools rust ## Changes stages, engine and landing in one place after the other, and says what no test notices. Takes hours.
 	@CARGO=$(CARGO) deploy/mutants.sh
