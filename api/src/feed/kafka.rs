@@ -258,7 +258,9 @@ mod tests {
     #[tokio::test]
     async fn a_log_that_was_away_is_found_again_with_new_clients() {
         let cluster = MockCluster::new(1).unwrap();
-        let config = config(&cluster, Duration::from_millis(500));
+        // A new idempotent client may wait half a second before it asks for its id: a timeout near that could replace each before
+        // it is ready.
+        let config = config(&cluster, Duration::from_secs(3));
         let log = KafkaControl::new(config.clone()).unwrap();
         let feed = Arc::new(KafkaFeed::new(config, Topic::MetricsWindows, 1).unwrap());
         let first = Arc::clone(&feed.watermarks.read().unwrap());
