@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use neonhub_schemas::access::SharedKeyRing;
+use neonhub_schemas::trace::Tracer;
 use tokio::sync::{Semaphore, watch};
 
 use crate::administration::Administration;
@@ -12,7 +13,7 @@ use crate::config::ApiConfig;
 use crate::control::ControlLog;
 use crate::definitions::Definitions;
 use crate::feed::FeedLog;
-use crate::feed::hub::Hub;
+use crate::feed::hub::{Hub, Pushes};
 use crate::keys::{Keys, Random};
 use crate::olap::Olap;
 use crate::problem::Problem;
@@ -32,6 +33,8 @@ pub struct Parts {
     pub keys: SharedKeyRing,
     pub clock: Clock,
     pub random: Random,
+    /// Told of windows that are pushed, if they are traced.
+    pub tracer: Tracer,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +80,8 @@ impl ApiState {
         let definitions = Arc::new(Definitions::new(administration.clone()));
         let known = definitions.clone();
         let aggregations = Arc::new(move |key: &neonhub_schemas::metric::MetricKey| known.aggregation(key));
-        let hub = Hub::start(parts.feed, aggregations, config.live_buffer, telemetry.clone())?;
+        let pushes = Pushes { tracer: parts.tracer, clock: clock.clone() };
+        let hub = Hub::start(parts.feed, aggregations, config.live_buffer, telemetry.clone(), pushes)?;
         Ok(Self(Arc::new(Inner {
             live_clients: Arc::new(Semaphore::new(config.max_live_clients)),
             config,

@@ -5,6 +5,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use neonhub_schemas::access::{KeyRing, SharedKeyRing};
+use neonhub_schemas::trace::Tracer;
 
 /// Sizes and counts of what is let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +125,8 @@ pub struct IngestConfig {
     pub allowed_origins: Vec<String>,
     /// Without one for its platform, no webhook is let in.
     pub webhook_secrets: Vec<WebhookSecret>,
+    /// Told of requests that are traced.
+    pub tracer: Tracer,
 }
 
 impl IngestConfig {
@@ -140,6 +143,7 @@ impl IngestConfig {
             managed_keys: ManagedKeys::default(),
             allowed_origins: Vec::new(),
             webhook_secrets: Vec::new(),
+            tracer: Tracer::default(),
         }
     }
 }

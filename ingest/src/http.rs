@@ -5,6 +5,7 @@ mod body;
 mod decompress;
 mod door;
 mod health;
+mod http_span;
 mod intake;
 mod judgement;
 mod keys;

@@ -14,7 +14,10 @@ pub mod header {
     /// Why a dead letter was rejected.
     pub const REASON: &str = "reason";
 
-    pub const ALL: [&str; 6] = [SCHEMA, WORKSPACE, MESSAGE_ID, SESSION, TYPE, REASON];
+    /// The span that the record follows from (W3C Trace Context); only where that is sampled.
+    pub const TRACE_PARENT: &str = "traceparent";
+
+    pub const ALL: [&str; 7] = [SCHEMA, WORKSPACE, MESSAGE_ID, SESSION, TYPE, REASON, TRACE_PARENT];
 
     /// The interned name of a header read from the wire; unknown ones are not ours and are dropped.
     #[must_use]

@@ -18,6 +18,7 @@ mod scanner;
 pub mod sketch;
 pub mod time;
 pub mod topics;
+pub mod trace;
 pub mod window;
 
 /// The names most other modules use.

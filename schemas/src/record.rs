@@ -28,6 +28,13 @@ impl Headers {
         self
     }
 
+    /// Those whose names are wanted.
+    #[must_use]
+    pub fn only(&self, wants: impl Fn(&str) -> bool) -> Self {
+        let wanted = self.iter().filter(|(name, _)| wants(name));
+        wanted.fold(Self::new(), |headers, (name, value)| headers.with(name, value.clone()))
+    }
+
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Bytes> {
         self.pairs().iter().find(|(key, _)| *key == name).map(|(_, value)| value)

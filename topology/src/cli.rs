@@ -18,6 +18,7 @@ use neonhub_topology::roles::{Stop, olap, up};
 use neonhub_topology::serving::descriptors;
 use neonhub_topology::settings::{SETTINGS, Settings, Values};
 use neonhub_topology::simulation::breaks::Break;
+use neonhub_topology::telemetry::traces::Traces;
 use neonhub_topology::{clients::Backbone, graph, roles, telemetry};
 
 /// Real-time marketing intelligence: events in over HTTP, exact metric windows out of ClickHouse and live.
@@ -191,6 +192,18 @@ enum Role {
         #[arg(long, hide = true)]
         supervised: bool,
     },
+}
+
+impl Role {
+    /// OpenTelemetry's `service.name`.
+    fn service(&self) -> &'static str {
+        match self {
+            Self::Ingest => "neonhub-ingest",
+            Self::Processors { .. } => "neonhub-processors",
+            Self::Api => "neonhub-api",
+            Self::Olap { .. } => "neonhub-olap",
+        }
+    }
 }
 
 /// Exit code of what could not be done; 1 is for what was done and found wrong.
@@ -391,7 +404,8 @@ fn print_settings() {
 }
 
 async fn run_up(settings: &Settings, library: PathBuf) -> anyhow::Result<()> {
-    let mut stack = up::start(settings, library).await?;
+    let traces = Traces::start(settings, "neonhub")?;
+    let mut stack = up::start(settings, library, traces.tracer()).await?;
     println!("ingest      http://{}", stack.ingest_addr);
     println!("query API   http://{}  (documentation at /docs)", stack.api_addr);
     println!("processors  http://{}  (/health/ready, /metrics)", stack.processors_addr);
@@ -401,6 +415,7 @@ async fn run_up(settings: &Settings, library: PathBuf) -> anyhow::Result<()> {
         asked = asked_to_end() => asked.map_err(Into::into),
     };
     let stopped = stack.stop().await;
+    traces.finish().await;
     outcome.and(stopped)
 }
 
@@ -416,32 +431,39 @@ async fn run_role(role: Role, settings: &Settings, values: &Values) -> anyhow::R
             on_signal.stop();
         });
     }
-    match role {
-        Role::Ingest => {
-            up::require_shared_log(settings, "ingest")?;
-            let listener = up::listen("NEONHUB_INGEST_ADDR", settings.ingest_addr).await?;
-            let backbone = Backbone::open(settings)?;
-            let keys = roles::access::follow(settings, &backbone, &stop)?;
-            roles::ingest::run(settings, &backbone, keys, listener, stop).await
+    let traces = Traces::start(settings, role.service())?;
+    let tracer = traces.tracer();
+    let outcome = async {
+        match role {
+            Role::Ingest => {
+                up::require_shared_log(settings, "ingest")?;
+                let listener = up::listen("NEONHUB_INGEST_ADDR", settings.ingest_addr).await?;
+                let backbone = Backbone::open(settings)?;
+                let keys = roles::access::follow(settings, &backbone, &stop)?;
+                roles::ingest::run(settings, &backbone, keys, listener, tracer.clone(), stop).await
+            }
+            Role::Api => {
+                up::require_shared_log(settings, "api")?;
+                let listener = up::listen("NEONHUB_API_ADDR", settings.api_addr).await?;
+                let backbone = Backbone::open(settings)?;
+                let keys = roles::access::follow(settings, &backbone, &stop)?;
+                roles::api::run(settings, &backbone, keys, listener, tracer.clone(), stop).await
+            }
+            Role::Processors { only } => {
+                up::require_shared_log(settings, "processors")?;
+                let listener = up::listen("NEONHUB_PROCESSORS_ADDR", settings.processors_addr).await?;
+                let backbone = Backbone::open(settings)?;
+                let processors = roles::processors::Processors::start(settings, &backbone, &only, tracer, &stop)?;
+                processors.serve_health(listener, stop).await?;
+                processors.join().await;
+                Ok(())
+            }
+            Role::Olap { supervised } => olap::run(settings, olap::library(settings, values), supervised).await,
         }
-        Role::Api => {
-            up::require_shared_log(settings, "api")?;
-            let listener = up::listen("NEONHUB_API_ADDR", settings.api_addr).await?;
-            let backbone = Backbone::open(settings)?;
-            let keys = roles::access::follow(settings, &backbone, &stop)?;
-            roles::api::run(settings, &backbone, keys, listener, stop).await
-        }
-        Role::Processors { only } => {
-            up::require_shared_log(settings, "processors")?;
-            let listener = up::listen("NEONHUB_PROCESSORS_ADDR", settings.processors_addr).await?;
-            let backbone = Backbone::open(settings)?;
-            let processors = roles::processors::Processors::start(settings, &backbone, &only, &stop)?;
-            processors.serve_health(listener, stop).await?;
-            processors.join().await;
-            Ok(())
-        }
-        Role::Olap { supervised } => olap::run(settings, olap::library(settings, values), supervised).await,
     }
+    .await;
+    traces.finish().await;
+    outcome
 }
 
 async fn topics(settings: &Settings, work: TopicWork) -> anyhow::Result<ExitCode> {

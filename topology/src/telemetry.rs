@@ -1,5 +1,7 @@
 //! Logs on standard error: for people or as JSON, one line a happening. What is logged can be changed while a process runs.
 
+pub mod traces;
+
 use std::io::IsTerminal as _;
 
 use tokio::signal::unix::{SignalKind, signal};

@@ -6,6 +6,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use neonhub_schemas::metric::{Aggregation, MetricKey};
+use neonhub_schemas::record::Record;
+use neonhub_schemas::trace::{self, SpanKind, Tracer};
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
@@ -13,6 +15,7 @@ use tokio::task::JoinSet;
 use super::position::Position;
 use super::update::{Update, read_update};
 use super::{FeedError, FeedLog, FeedReader};
+use crate::state::Clock;
 use crate::telemetry::Telemetry;
 
 /// How long a poll waits; also how long shutting down may take.
@@ -26,6 +29,24 @@ const READERS: usize = 8;
 /// Knows the aggregation of a metric's series.
 pub type Aggregations = Arc<dyn Fn(&MetricKey) -> Option<Aggregation> + Send + Sync>;
 
+/// Told of traced windows that were handed to subscribers.
+pub struct Pushes {
+    pub tracer: Tracer,
+    pub clock: Clock,
+}
+
+impl Pushes {
+    fn tell(&self, record: &Record, subscribers: usize) {
+        // Since it was put out by the merge stage.
+        if let Some(span) = self.tracer.follow(record, record.timestamp_ms.saturating_mul(1_000)) {
+            let mut attributes = trace::place_attributes(record);
+            attributes.push(("neonhub.live.subscribers", (subscribers as u64).into()));
+            let end_us = (self.clock)().saturating_mul(1_000);
+            self.tracer.end(span, "live push", SpanKind::Producer, end_us, attributes, None);
+        }
+    }
+}
+
 struct Inner {
     log: Arc<dyn FeedLog>,
     aggregations: Aggregations,
@@ -38,6 +59,7 @@ struct Inner {
     is_stopping: AtomicBool,
     wake: (Mutex<()>, Condvar),
     telemetry: Arc<Telemetry>,
+    pushes: Pushes,
 }
 
 pub struct Hub {
@@ -61,6 +83,7 @@ impl Hub {
         aggregations: Aggregations,
         buffer: usize,
         telemetry: Arc<Telemetry>,
+        pushes: Pushes,
     ) -> std::io::Result<Arc<Self>> {
         let inner = Arc::new(Inner {
             log,
@@ -72,6 +95,7 @@ impl Hub {
             is_stopping: AtomicBool::new(false),
             wake: (Mutex::new(()), Condvar::new()),
             telemetry,
+            pushes,
         });
         let tailing = inner.clone();
         let thread = std::thread::Builder::new().name("live-hub".to_owned()).spawn(move || tailing.run())?;
@@ -130,7 +154,7 @@ impl Hub {
 
     /// Reads a record as the hub does, for a replay.
     #[must_use]
-    pub fn read(&self, record: &neonhub_schemas::Record) -> Option<Update> {
+    pub fn read(&self, record: &Record) -> Option<Update> {
         read_update(record, &|key| (self.inner.aggregations)(key))
     }
 
@@ -189,7 +213,7 @@ impl Inner {
         Ok(reader)
     }
 
-    fn hand_on(&self, record: &neonhub_schemas::Record) {
+    fn hand_on(&self, record: &Record) {
         if let Some(next) = lock(&self.next).as_mut().and_then(|next| next.get_mut(record.partition as usize)) {
             *next = record.offset + 1;
         }
@@ -199,7 +223,9 @@ impl Inner {
         if let Some(update) = read_update(record, &|key| (self.aggregations)(key)) {
             self.telemetry.live_updates.inc();
             // Nobody may be listening any more: nothing is lost, the log has it.
-            let _listeners = self.updates.send(Arc::new(update));
+            if let Ok(subscribers) = self.updates.send(Arc::new(update)) {
+                self.pushes.tell(record, subscribers);
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use neonhub_api::{ApiConfig, ApiState, Parts, router};
 use neonhub_schemas::access::{KeyRing, KeySecret, SharedKeyRing};
 use neonhub_schemas::event::Source;
 use neonhub_schemas::metric::MetricKey;
+use neonhub_schemas::trace::Tracer;
 use neonhub_schemas::window::{Aggregate, Epoch, Grain, Sample, WindowState, WindowUpsert};
 use serde_json::Value;
 use tower::ServiceExt;
@@ -69,6 +70,7 @@ impl Rig {
         let keys = Arc::new(RwLock::new(KeyRing::new(Some(secret))));
         keys.write().unwrap().complete();
         let parts = Parts {
+            tracer: Tracer::default(),
             olap: olap.clone(),
             store: store.clone(),
             control: control.clone(),

@@ -7,10 +7,12 @@ use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use neonhub_schemas::NewRecord;
+use neonhub_schemas::trace::TraceContext;
 
 use super::answer::Accepted;
 use super::body::{PlainBody, Reserved, read_body};
 use super::door::Door;
+use super::http_span::HttpSpan;
 use super::judgement::{Judge, Judgement};
 use super::pixel;
 use super::problem::Problem;
@@ -26,7 +28,9 @@ pub(super) async fn answer(state: IngestState, door: Door, request: Request) -> 
     let (head, body) = request.into_parts();
     let id = request_id(&state, &head.headers);
     let mut judge = Judge { state: &state, received_at_ms: state.now_ms(), quota: None };
-    let worked = work(&mut judge, &door, &head, body);
+    let span = HttpSpan::begin(state.tracer(), &head, judge.received_at_ms);
+    let trace = span.as_ref().map(HttpSpan::context);
+    let worked = work(&mut judge, &door, &head, body, trace);
     let outcome = match tokio::time::timeout(state.limits().request_timeout, worked).await {
         Ok(outcome) => outcome,
         Err(_) => {
@@ -34,6 +38,12 @@ pub(super) async fn answer(state: IngestState, door: Door, request: Request) -> 
             Err(Box::new(Problem::unavailable("timeout", detail, Duration::from_secs(1))))
         }
     };
+    if let Some(span) = span {
+        let status = outcome.as_ref().map_or_else(|problem| problem.status, |_| 200);
+        let events = outcome.as_ref().map_or(0, |accepted| accepted.accepted);
+        let workspace = judge.quota.as_ref().map(|(key, _)| key.workspace.as_str());
+        span.end(state.tracer(), started.elapsed(), status, &id, workspace, events);
+    }
     let mut response = match outcome {
         Ok(_) if door == Door::Pixel => pixel::image(),
         Ok(accepted) => axum::Json(accepted).into_response(),
@@ -55,7 +65,13 @@ pub(super) async fn answer(state: IngestState, door: Door, request: Request) -> 
     response
 }
 
-async fn work(judge: &mut Judge<'_>, door: &Door, head: &Parts, body: HttpBody) -> Result<Accepted, Box<Problem>> {
+async fn work(
+    judge: &mut Judge<'_>,
+    door: &Door,
+    head: &Parts,
+    body: HttpBody,
+    trace: Option<TraceContext>,
+) -> Result<Accepted, Box<Problem>> {
     let state = judge.state;
     let read = if *door == Door::Pixel { Ok(PlainBody::none()) } else { read_body(state, &head.headers, body).await };
     // What was reserved for the body stays so until its records are on the log.
@@ -64,7 +80,12 @@ async fn work(judge: &mut Judge<'_>, door: &Door, head: &Parts, body: HttpBody) 
         Err(error) => (judge.judge(door, head, Err(error)), Reserved::default()),
     };
     match judgement {
-        Judgement::Append { records, source, answer } => {
+        Judgement::Append { mut records, source, answer } => {
+            if let Some(trace) = trace {
+                for record in &mut records {
+                    record.headers = trace.stamp(std::mem::take(&mut record.headers));
+                }
+            }
             append(state, records).await.map_err(|error| Box::new(Problem::log_failed(&error)))?;
             state.metrics().accepted(source, answer.accepted);
             Ok(answer)

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::HeaderValue;
 use neonhub_schemas::ids::is_workspace_name;
+use neonhub_schemas::trace::Tracer;
 use tokio::sync::Semaphore;
 
 use super::keys::WriteKeys;
@@ -34,6 +35,7 @@ struct Shared {
     clock: Clock,
     random: Random,
     metrics: IngestMetrics,
+    tracer: Tracer,
     bytes_in_flight: Arc<Semaphore>,
     draining: AtomicBool,
 }
@@ -85,6 +87,7 @@ impl IngestState {
             clock,
             random,
             metrics: IngestMetrics::new()?,
+            tracer: config.tracer,
             bytes_in_flight: Arc::new(Semaphore::new(permits)),
             draining: AtomicBool::new(false),
             limits,
@@ -132,6 +135,10 @@ impl IngestState {
 
     pub(super) fn metrics(&self) -> &IngestMetrics {
         &self.0.metrics
+    }
+
+    pub(super) fn tracer(&self) -> &Tracer {
+        &self.0.tracer
     }
 
     pub(super) fn bytes_in_flight(&self) -> &Arc<Semaphore> {

@@ -10,4 +10,5 @@ mod managed_keys;
 mod overload;
 mod properties;
 mod shutdown;
+mod traces;
 mod webhooks;

@@ -2,6 +2,7 @@
 
 use neonhub_schemas::dead_letter::DeadLetter;
 use neonhub_schemas::record::{NewRecord, Record};
+use neonhub_schemas::trace::TraceContext;
 
 use super::EngineError;
 
@@ -15,6 +16,8 @@ pub struct Outputs {
     pub capped: u64,
     /// The stage could not go on: nothing of this may be committed.
     pub failure: Option<EngineError>,
+    /// Of the record that is being processed.
+    pub trace: Option<TraceContext>,
 }
 
 impl Outputs {
@@ -23,6 +26,14 @@ impl Outputs {
         self.late += other.late;
         self.dead_letters += other.dead_letters;
         self.capped += other.capped;
+    }
+
+    /// Puts out what follows from the record that is being processed: it goes on in its trace.
+    pub fn put(&mut self, mut record: NewRecord) {
+        if let Some(trace) = self.trace {
+            record.headers = trace.stamp(record.headers);
+        }
+        self.records.push(record);
     }
 
     /// Says that the stage cannot go on; the first reason counts.
@@ -43,7 +54,7 @@ impl Outputs {
             ..DeadLetter::default()
         };
         let letter = letter.with_original(record.value.as_deref().unwrap_or_default());
-        self.records.push(letter.to_record());
+        self.put(letter.to_record());
     }
 }
 

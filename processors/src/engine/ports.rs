@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use neonhub_schemas::codec::header;
 use neonhub_schemas::record::{CommittedOffset, NewRecord, Record, TopicPartition};
+use neonhub_schemas::trace::Tracer;
 
 /// What a source has to say, in order.
 #[derive(Debug)]
@@ -36,7 +38,26 @@ pub enum EngineError {
 pub enum Part {
     /// What stages work on. A Kafka client allocates each header that it is asked for.
     KeyAndValue,
+    /// Of the headers only the one that carries the trace.
+    Traced,
     Whole,
+}
+
+impl Part {
+    /// What a stage needs.
+    #[must_use]
+    pub fn of_stage(tracer: &Tracer) -> Self {
+        if tracer.is_on() { Self::Traced } else { Self::KeyAndValue }
+    }
+
+    #[must_use]
+    pub fn wants(self, name: &str) -> bool {
+        match self {
+            Self::KeyAndValue => false,
+            Self::Traced => name == header::TRACE_PARENT,
+            Self::Whole => true,
+        }
+    }
 }
 
 /// Records of the partitions that a group gave us.
@@ -164,4 +185,6 @@ pub struct Ports {
     pub reader: Box<dyn LogReader>,
     /// Without it state stays in memory and is rebuilt from the log at every start.
     pub states: Option<Box<dyn StateStores>>,
+    /// Follows the traces of records whose source hands over [`Part::Traced`] or more.
+    pub tracer: Tracer,
 }

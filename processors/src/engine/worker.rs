@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use neonhub_schemas::record::{CommittedOffset, NewRecord, Record, TopicPartition};
+use neonhub_schemas::trace::{self, AttributeValue, OpenSpan, SpanKind, Tracer};
 
 use super::local_state::{LocalState, Marker};
 use super::ports::{CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent, StateStores};
@@ -53,7 +54,15 @@ struct OpenTask<T> {
     committed: CommittedOffset,
     /// Not committed yet; given up with the task when its partition is revoked.
     outputs: Outputs,
+    /// Of traced records; they end with the commit.
+    spans: Vec<TracedRecord>,
     dirty: bool,
+}
+
+/// Where a traced record lies, and the work on it.
+struct TracedRecord {
+    span: OpenSpan,
+    attributes: Vec<(&'static str, AttributeValue)>,
 }
 
 /// One worker of a processor. After an error it is dropped and made anew: its state is rebuilt from what is committed.
@@ -63,6 +72,7 @@ pub struct Worker<S: Stage> {
     committer: Box<dyn Committer>,
     reader: Box<dyn LogReader>,
     states: Option<Box<dyn StateStores>>,
+    tracer: Tracer,
     clock: Clock,
     config: WorkerConfig,
     metrics: EngineMetrics,
@@ -91,7 +101,7 @@ impl<S: Stage> Worker<S> {
         config: WorkerConfig,
         metrics: EngineMetrics,
     ) -> Result<Self, EngineError> {
-        let Ports { source, committer, reader, states } = ports;
+        let Ports { source, committer, reader, states, tracer } = ports;
         let globals = stage.globals().into_iter().map(|topic| (TopicPartition { topic, partition: 0 }, 0)).collect();
         let mut worker = Self {
             stage,
@@ -99,6 +109,7 @@ impl<S: Stage> Worker<S> {
             committer,
             reader,
             states,
+            tracer,
             clock,
             config,
             metrics,
@@ -190,7 +201,11 @@ impl<S: Stage> Worker<S> {
             if record.offset < open.expected_offset {
                 continue;
             }
+            let span = self.tracer.follow(record, now_ms.saturating_mul(1_000));
+            open.outputs.trace = span.as_ref().map(|span| span.context);
             self.stage.process(&mut open.task, record, now_ms, &mut open.outputs);
+            open.outputs.trace = None;
+            open.spans.extend(span.map(|span| TracedRecord { span, attributes: trace::place_attributes(record) }));
             if let Some(error) = open.outputs.failure.take() {
                 return Err(error);
             }
@@ -222,6 +237,7 @@ impl<S: Stage> Worker<S> {
         let mut unit = CommitUnit::default();
         let mut counted = Outputs::default();
         let mut markers = Vec::new();
+        let mut spans = Vec::new();
         for (partition, open) in &mut self.tasks {
             if !open.dirty && !self.stage.is_due(&open.task, now_ms) {
                 continue;
@@ -252,6 +268,7 @@ impl<S: Stage> Worker<S> {
             bytes += outputs.records.iter().map(NewRecord::size).sum::<usize>();
             unit.records.append(&mut outputs.records);
             counted.add_counts(&outputs);
+            spans.append(&mut open.spans);
         }
         if unit.records.is_empty() && unit.offsets.is_empty() {
             return Ok(has_more);
@@ -266,6 +283,10 @@ impl<S: Stage> Worker<S> {
         let timer = self.metrics.commit_seconds.with_label_values(&labels).start_timer();
         self.committer.commit(unit)?;
         timer.observe_duration();
+        let end_us = (self.clock)().saturating_mul(1_000);
+        for TracedRecord { span, attributes } in spans {
+            self.tracer.end(span, self.stage.name(), SpanKind::Consumer, end_us, attributes, None);
+        }
         self.metrics.commits.with_label_values(&labels).inc();
         self.metrics.outputs.with_label_values(&labels).inc_by(count);
         self.metrics.duplicates.with_label_values(&labels).inc_by(counted.duplicates);
@@ -343,6 +364,7 @@ impl<S: Stage> Worker<S> {
                 expected_offset: committed.offset,
                 committed,
                 outputs: Outputs::default(),
+                spans: Vec::new(),
                 dirty: false,
             };
             self.tasks.insert(*partition, open);

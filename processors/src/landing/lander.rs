@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use neonhub_schemas::codec::header;
 use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
+use neonhub_schemas::trace::{self, AttributeValue, OpenSpan, SpanKind, Tracer};
 
 use super::buffer::{BatchLimits, PartitionBuffer};
 use super::inserters::{Ended, Inserters};
 use super::insertion::Insertion;
+use super::rows::Table;
 use crate::engine::{
     Clock, CommitUnit, Committer, EngineError, EngineMetrics, LogReader, OBSERVE_MS, Ports, Source, SourceEvent,
 };
@@ -46,6 +49,7 @@ pub struct Landing {
     committer: Box<dyn Committer>,
     reader: Box<dyn LogReader>,
     inserters: Box<dyn Inserters>,
+    tracer: Tracer,
     clock: Clock,
     config: LandingConfig,
     metrics: EngineMetrics,
@@ -53,7 +57,15 @@ pub struct Landing {
     /// Partitions of which a batch is being inserted, also ones that are no longer ours: when one comes back meanwhile, its
     /// batch is not repeated before that has ended.
     in_flight: Vec<TopicPartition>,
+    /// Traced records on their way, by their places.
+    traced: BTreeMap<(TopicPartition, u64), TracedRecord>,
     observed_at_ms: i64,
+}
+
+/// The way of a record into its table, and what finds its row there.
+struct TracedRecord {
+    span: OpenSpan,
+    attributes: Vec<(&'static str, AttributeValue)>,
 }
 
 type Commits = BTreeMap<TopicPartition, CommittedOffset>;
@@ -67,17 +79,19 @@ impl Landing {
         config: LandingConfig,
         metrics: EngineMetrics,
     ) -> Self {
-        let Ports { source, committer, reader, states: _ } = ports;
+        let Ports { source, committer, reader, states: _, tracer } = ports;
         Self {
             source,
             committer,
             reader,
             inserters,
+            tracer,
             clock,
             config,
             metrics,
             partitions: BTreeMap::new(),
             in_flight: Vec::new(),
+            traced: BTreeMap::new(),
             observed_at_ms: i64::MIN,
         }
     }
@@ -97,6 +111,7 @@ impl Landing {
                 SourceEvent::Revoked(partitions) => {
                     for partition in partitions {
                         self.partitions.remove(&partition);
+                        self.traced.retain(|(place, _), _| *place != partition);
                     }
                 }
                 SourceEvent::Records(records) => self.take(&records)?,
@@ -158,6 +173,9 @@ impl Landing {
 
     fn take(&mut self, records: &[Record]) -> Result<(), EngineError> {
         let now_ms = (self.clock)();
+        for record in records {
+            self.follow(record, now_ms);
+        }
         for run in records.chunk_by(|one, next| one.topic_partition() == next.topic_partition()) {
             let place = run[0].topic_partition();
             let Some(buffer) = self.partitions.get_mut(&place) else {
@@ -175,6 +193,18 @@ impl Landing {
         if full.is_empty() { Ok(()) } else { self.source.pause(&full) }
     }
 
+    fn follow(&mut self, record: &Record, now_ms: i64) {
+        let Some(span) = self.tracer.follow(record, now_ms.saturating_mul(1_000)) else { return };
+        let mut attributes = trace::place_attributes(record);
+        attributes.push(("db.system.name", "clickhouse".into()));
+        attributes.push(("db.collection.name", Table::of(record.topic).name().into()));
+        attributes.push(("messaging.kafka.message.key", String::from_utf8_lossy(&record.key).into_owned().into()));
+        if let Some(message_id) = record.headers.get(header::MESSAGE_ID) {
+            attributes.push(("neonhub.message_id", String::from_utf8_lossy(message_id).into_owned().into()));
+        }
+        self.traced.insert((record.topic_partition(), record.offset), TracedRecord { span, attributes });
+    }
+
     /// Notes what has ended. Returns the number of rows landed.
     fn take_ended(&mut self, wait: Duration, commits: &mut Commits) -> usize {
         let mut rows = 0;
@@ -188,6 +218,18 @@ impl Landing {
                     let Some(batch) = buffer.landed() else { continue };
                     rows += batch.rows.len();
                     commits.insert(place, CommittedOffset { offset: batch.to, metadata: String::new() });
+                    for (_, TracedRecord { span, attributes }) in
+                        self.traced.extract_if(..(place, batch.to), |key, _| key.0 == place)
+                    {
+                        self.tracer.end(
+                            span,
+                            "landing",
+                            SpanKind::Consumer,
+                            now_ms.saturating_mul(1_000),
+                            attributes,
+                            None,
+                        );
+                    }
                 }
                 Err(error) => {
                     let Some(backoff_ms) = buffer.failed(now_ms) else { continue };

@@ -10,6 +10,7 @@ use neonhub_schemas::codec::header;
 use neonhub_schemas::metric::{Hit, MetricKey, Program};
 use neonhub_schemas::record::{Headers, NewRecord};
 use neonhub_schemas::topics::Topic;
+use neonhub_schemas::trace::TraceContext;
 use neonhub_schemas::window::{Aggregate, Delta, Overflow, Partial, PartialHeader, WindowState};
 
 /// A record carries at most about so many bytes of deltas; a key with more minutes gets several records.
@@ -20,6 +21,8 @@ const RECORD_BYTES: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub struct Deltas {
     by_key: HashMap<Box<[u8]>, Entry>,
+    /// By the keys of `by_key`: the last traced event that added to it. Beside them, since few are traced.
+    traces: HashMap<Box<[u8]>, TraceContext>,
     buffer: Vec<u8>,
 }
 
@@ -35,7 +38,13 @@ struct Entry {
 impl Deltas {
     /// # Errors
     /// The sum of the minute would overflow; nothing was added.
-    pub fn add(&mut self, program: usize, minute: i64, hit: &Hit<'_>) -> Result<(), Overflow> {
+    pub fn add(
+        &mut self,
+        program: usize,
+        minute: i64,
+        hit: &Hit<'_>,
+        trace: Option<TraceContext>,
+    ) -> Result<(), Overflow> {
         self.buffer.clear();
         self.buffer.extend_from_slice(&(program as u32).to_le_bytes());
         self.buffer.extend_from_slice(&(hit.metric as u32).to_le_bytes());
@@ -43,6 +52,9 @@ impl Deltas {
         for value in &hit.dimensions {
             self.buffer.extend_from_slice(&(value.len() as u32).to_le_bytes());
             self.buffer.extend_from_slice(value.as_bytes());
+        }
+        if let Some(trace) = trace {
+            self.traces.insert(self.buffer.as_slice().into(), trace);
         }
         if let Some(entry) = self.by_key.get_mut(self.buffer.as_slice()) {
             return entry.aggregate.add(hit.sample);
@@ -62,43 +74,60 @@ impl Deltas {
 
     /// The records for `metrics.partials`, in a stable order; empties the deltas.
     pub fn drain(&mut self, programs: &[(String, Program)], upstream: &PartialHeader, now_ms: i64) -> Vec<NewRecord> {
-        let mut by_metric: BTreeMap<MetricKey, Vec<(i64, Aggregate)>> = BTreeMap::new();
-        for (_, entry) in self.by_key.drain() {
+        let mut by_metric: BTreeMap<MetricKey, Vec<(i64, Aggregate, Option<TraceContext>)>> = BTreeMap::new();
+        for (place, entry) in self.by_key.drain() {
+            let trace = self.traces.remove(&place);
             let Some((workspace, program)) = programs.get(entry.program) else { continue };
             let Some(metric) = program.metrics().get(entry.metric) else { continue };
             let key = metric.key(workspace, entry.dimensions.iter().map(String::as_str));
-            by_metric.entry(key).or_default().push((entry.minute, entry.aggregate));
+            by_metric.entry(key).or_default().push((entry.minute, entry.aggregate, trace));
         }
+        // Of events whose sum overflowed.
+        self.traces.clear();
         let mut records = Vec::new();
         for (key, mut minutes) in by_metric {
-            minutes.sort_by_key(|(minute, _)| *minute);
-            let mut deltas = Vec::new();
+            minutes.sort_by_key(|(minute, ..)| *minute);
+            let (mut deltas, mut last_trace) = (Vec::new(), None);
             let mut bytes = 0;
-            for (minute, aggregate) in &minutes {
+            for (minute, aggregate, trace) in &minutes {
+                last_trace = trace.or(last_trace);
                 let state = WindowState::of(aggregate);
                 bytes += 100 + state.distinct.len() + state.distribution.len();
                 deltas.push(Delta { minute: *minute, state });
                 if bytes >= RECORD_BYTES {
-                    records.push(partial_record(&key, std::mem::take(&mut deltas), upstream, now_ms));
+                    records.push(partial_record(
+                        &key,
+                        std::mem::take(&mut deltas),
+                        upstream,
+                        last_trace.take(),
+                        now_ms,
+                    ));
                     bytes = 0;
                 }
             }
             if !deltas.is_empty() {
-                records.push(partial_record(&key, deltas, upstream, now_ms));
+                records.push(partial_record(&key, deltas, upstream, last_trace, now_ms));
             }
         }
         records
     }
 }
 
-fn partial_record(key: &MetricKey, deltas: Vec<Delta>, upstream: &PartialHeader, now_ms: i64) -> NewRecord {
+fn partial_record(
+    key: &MetricKey,
+    deltas: Vec<Delta>,
+    upstream: &PartialHeader,
+    trace: Option<TraceContext>,
+    now_ms: i64,
+) -> NewRecord {
+    let headers = Headers::new().with(header::SCHEMA, Bytes::from_static(b"1"));
     let partial = Partial { upstream: upstream.clone(), key: Some(key.clone()), deltas };
     NewRecord {
         topic: Topic::MetricsPartials,
         partition: None,
         key: Bytes::from(key.to_text()),
         value: Some(Bytes::from(partial.encode())),
-        headers: Headers::new().with(header::SCHEMA, Bytes::from_static(b"1")),
+        headers: trace.map_or(headers.clone(), |trace| trace.stamp(headers)),
         timestamp_ms: now_ms,
     }
 }

@@ -15,6 +15,7 @@ use neonhub_schemas::control::UpstreamWatermarks;
 use neonhub_schemas::event::Source;
 use neonhub_schemas::record::{CommittedOffset, Headers, NewRecord, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
+use neonhub_schemas::trace::TraceContext;
 use neonhub_schemas::window::{Calendar, CalendarError, Grain, Partial, WindowUpsert, parse_window_key};
 
 use super::merge_windows::SWEEP_MS;
@@ -86,6 +87,8 @@ pub struct MergeTask {
     pub(super) default_calendar: Calendar,
     /// Windows with deltas that no upsert holds, by grain.
     pub(super) dirty: [Vec<WindowId>; 6],
+    /// Of dirty windows: the last traced delta. Few are; a restart forgets them.
+    pub(super) traces: HashMap<WindowId, TraceContext>,
     pub(super) flushed_at_ms: [i64; 6],
     /// Final, and not said yet.
     pub(super) became_final: Vec<WindowId>,
@@ -179,6 +182,7 @@ impl Stage for MetricsMerge {
             calendars: self.calendars.clone(),
             default_calendar: self.default_calendar.clone(),
             dirty: Default::default(),
+            traces: HashMap::new(),
             flushed_at_ms: [i64::MIN; 6],
             became_final: Vec::new(),
             left_over: Vec::new(),

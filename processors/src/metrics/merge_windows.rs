@@ -10,6 +10,7 @@ use neonhub_schemas::event::Source;
 use neonhub_schemas::metric::MetricKey;
 use neonhub_schemas::record::{Headers, NewRecord, Record};
 use neonhub_schemas::topics::Topic;
+use neonhub_schemas::trace::TraceContext;
 use neonhub_schemas::window::{
     Aggregate, Epoch, Grain, Overflow, Partial, Window, WindowState, WindowUpsert, window_key,
 };
@@ -57,7 +58,8 @@ impl MetricsMerge {
                 if grain == Grain::Minute && is_late {
                     out.late += gained.count;
                 }
-                let place = Place { grain, window, source, is_late, offset: record.offset, now_ms };
+                let (offset, trace) = (record.offset, out.trace);
+                let place = Place { grain, window, source, is_late, offset, now_ms, trace };
                 let capped = self.apply_to_window(task, key, &gained, &place);
                 match capped {
                     Ok(capped) => out.capped += u64::from(capped),
@@ -106,6 +108,9 @@ impl MetricsMerge {
         let Some(live) = windows.table.get_mut(id) else { return Ok(capped) };
         live.last_applied = place.offset;
         live.touched_at_ms = place.now_ms;
+        if let Some(trace) = place.trace {
+            task.traces.insert(id, trace);
+        }
         if live.dirty_since.get().is_none() {
             live.dirty_since = Mark::at(place.offset);
             task.dirty[grain as usize].push(id);
@@ -156,8 +161,10 @@ impl MetricsMerge {
             let Some(live) = task.windows.table.get_mut(id) else { continue };
             live.revision = live.revision.saturating_add(1);
             live.dirty_since = Mark::NONE;
-            out.records
-                .push(upsert_record(task.partition, upsert_of(key, source, zone, task.partition, id, live, now_ms)));
+            let upsert = upsert_of(key, source, zone, task.partition, id, live, now_ms);
+            // Nearly always there is none at all.
+            let trace = if task.traces.is_empty() { None } else { task.traces.remove(&id) };
+            out.records.push(upsert_record(task.partition, upsert, trace));
             task.windows.changed(id);
         }
     }
@@ -295,6 +302,7 @@ struct Place {
     is_late: bool,
     offset: u64,
     now_ms: i64,
+    trace: Option<TraceContext>,
 }
 
 impl Place {
@@ -333,10 +341,14 @@ fn upsert_of(
     }
 }
 
-fn upsert_record(partition: u32, upsert: WindowUpsert) -> NewRecord {
+fn upsert_record(partition: u32, upsert: WindowUpsert, trace: Option<TraceContext>) -> NewRecord {
     let key = window_key(&upsert.key, upsert.grain, &upsert.zone, upsert.window_start, upsert.epoch);
     let value = upsert.encode();
-    window_record(partition, key, Some(value), upsert.updated_at)
+    let mut record = window_record(partition, key, Some(value), upsert.updated_at);
+    if let Some(trace) = trace {
+        record.headers = trace.stamp(record.headers);
+    }
+    record
 }
 
 fn window_record(partition: u32, key: String, value: Option<Vec<u8>>, now_ms: i64) -> NewRecord {

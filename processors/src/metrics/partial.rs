@@ -273,7 +273,8 @@ impl Stage for MetricsPartial {
         let minute = event.timestamp_ms.div_euclid(60_000) * 60;
         let mut overflow = false;
         let deltas = &mut task.deltas;
-        task.programs[index].1.evaluate(&event, |hit| overflow |= deltas.add(index, minute, &hit).is_err());
+        let trace = out.trace;
+        task.programs[index].1.evaluate(&event, |hit| overflow |= deltas.add(index, minute, &hit, trace).is_err());
         if overflow {
             out.reject(record, self.name(), "overflow", "the sum of the minute leaves the range of 38 digits");
         }

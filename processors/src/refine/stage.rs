@@ -96,7 +96,7 @@ impl Refine {
         let State { local, identities, sessions, .. } = &mut task.state;
         let local = local.as_ref();
         if let Some(link) = identities.learn(event, local)? {
-            out.records.push(link_record(&link, task.partition, record.timestamp_ms));
+            out.put(link_record(&link, task.partition, record.timestamp_ms));
         }
         let user_id = match (&event.user_id, event.anonymous_id.as_deref()) {
             (None, Some(anonymous_id)) => identities.user_of(&event.workspace, anonymous_id, local)?,
@@ -232,7 +232,7 @@ impl Stage for Refine {
             event.context = Cow::Owned(context);
         }
         let value = Bytes::from(event.encode());
-        out.records.push(NewRecord {
+        out.put(NewRecord {
             topic: task.source.events_topic(),
             partition: Some(task.partition),
             key: record.key.clone(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use neonhub_processors::engine::{CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent};
 use neonhub_schemas::record::{CommittedOffset, Headers, Record, TopicPartition};
+use neonhub_schemas::trace::Tracer;
 
 #[derive(Default)]
 pub struct World {
@@ -42,6 +43,7 @@ impl FakePorts {
             committer: Box::new(self.clone()),
             reader: Box::new(self.clone()),
             states: None,
+            tracer: Tracer::default(),
         }
     }
 

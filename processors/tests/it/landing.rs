@@ -12,6 +12,7 @@ use neonhub_processors::landing::{
 use neonhub_schemas::event::Envelope;
 use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
+use neonhub_schemas::trace::Tracer;
 
 const PLACE: TopicPartition = TopicPartition { topic: Topic::EventsBehavior, partition: 0 };
 const TRACK: &str = include_str!("../../../schemas/golden/envelope-v1-track.json");
@@ -162,6 +163,7 @@ fn landing(log: &Log, table: &Table, now: &Arc<AtomicI64>) -> Landing {
         committer: Box::new(log.clone()),
         reader: Box::new(NoReader),
         states: None,
+        tracer: Tracer::default(),
     };
     let limits = BatchLimits { max_rows: 4, ..LandingConfig::default().limits };
     let config = LandingConfig { limits, ..LandingConfig::default() };

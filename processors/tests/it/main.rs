@@ -36,4 +36,6 @@ mod spilled_windows;
 #[cfg(test)]
 mod stages;
 #[cfg(test)]
+mod tracing;
+#[cfg(test)]
 mod worker;

@@ -26,7 +26,9 @@ pub async fn run(settings: &Settings, events: u64) -> anyhow::Result<Figure> {
 pub fn load(scratch: &Scratch, spread: Spread, events: u64) -> anyhow::Result<()> {
     let producer = scratch.producer()?;
     for from in (0..events).step_by(10_000) {
-        scratch.produce(&producer, &events::raw_records(spread, from..(from + 10_000).min(events))?)?;
+        let mut records = events::raw_records(spread, from..(from + 10_000).min(events))?;
+        scratch.begin_traces(&mut records);
+        scratch.produce(&producer, &records)?;
     }
     scratch.flush(&producer)
 }

@@ -20,6 +20,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use crate::clients::{TopicWork, check_or_create_topics};
 use crate::clock;
 use crate::settings::Settings;
+use crate::telemetry::traces::Traces;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -31,6 +32,8 @@ pub struct Scratch {
     pub prefix: String,
     pub partitions: u32,
     pub config: KafkaConfig,
+    /// On where the settings name a collector: then its cost is in the figure.
+    traces: Traces,
 }
 
 impl Scratch {
@@ -51,6 +54,7 @@ impl Scratch {
             prefix: backbone.topic_prefix,
             partitions: backbone.partitions,
             config,
+            traces: Traces::start(settings, "neonhub-bench")?,
         })
     }
 
@@ -74,6 +78,15 @@ impl Scratch {
             .set("linger.ms", "5")
             .set("queue.buffering.max.messages", "1000000")
             .create()?)
+    }
+
+    /// As ingest begins traces.
+    pub fn begin_traces(&self, records: &mut [NewRecord]) {
+        for record in records {
+            if let Some(span) = self.traces.tracer().begin(None, clock::now_ms().saturating_mul(1_000)) {
+                record.headers = span.context.stamp(std::mem::take(&mut record.headers));
+            }
+        }
     }
 
     pub fn produce(&self, producer: &BaseProducer, records: &[NewRecord]) -> anyhow::Result<()> {
@@ -185,7 +198,8 @@ impl Scratch {
     ) -> Result<Worker<S>, EngineError> {
         let (inputs, outputs) = (stage.inputs(), stage.outputs());
         let scope = neonhub_processors::engine::kafka::Scope { group, inputs: &inputs, outputs: &outputs };
-        let ports: Ports = neonhub_processors::engine::kafka::transactional(&self.config, scope, slot)?;
+        let ports: Ports =
+            neonhub_processors::engine::kafka::transactional(&self.config, scope, slot, self.traces.tracer().clone())?;
         let clock: Clock = clock::wall();
         Worker::new(stage, ports, clock, WorkerConfig::default(), metrics.clone())
     }

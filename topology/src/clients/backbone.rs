@@ -12,6 +12,7 @@ use neonhub_ingest::sink::kafka::{KafkaSettings, KafkaSink};
 use neonhub_processors::engine::kafka::{self, KafkaConfig, Scope};
 use neonhub_processors::engine::{EngineError, Part, Ports};
 use neonhub_schemas::topics::Topic;
+use neonhub_schemas::trace::Tracer;
 
 use crate::embedded;
 use crate::embedded::log::{Log, LogOptions};
@@ -56,10 +57,13 @@ impl Backbone {
     ///
     /// # Errors
     /// Kafka is away or refuses.
-    pub fn engine_ports(&self, scope: Scope<'_>, slot: &str) -> Result<Ports, EngineError> {
+    pub fn engine_ports(&self, scope: Scope<'_>, slot: &str, tracer: Tracer) -> Result<Ports, EngineError> {
         match self {
-            Self::Embedded(log) => Ok(embedded::engine::ports(log, scope.group, slot, scope.inputs, Part::KeyAndValue)),
-            Self::Kafka { engine, .. } => kafka::transactional(engine, scope, slot),
+            Self::Embedded(log) => {
+                let part = Part::of_stage(&tracer);
+                Ok(Ports { tracer, ..embedded::engine::ports(log, scope.group, slot, scope.inputs, part) })
+            }
+            Self::Kafka { engine, .. } => kafka::transactional(engine, scope, slot, tracer),
         }
     }
 

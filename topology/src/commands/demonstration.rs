@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::demo::{self, DemoOptions, DemoStack};
+use neonhub_schemas::trace::Tracer;
+
 use crate::clock;
 use crate::roles::stop::asked_to_end;
 use crate::roles::up;
@@ -31,7 +33,7 @@ pub async fn run(mut settings: Settings, library: PathBuf, data: PathBuf, json: 
         settings.clickhouse.database = format!("{}_demo_{:x}", settings.clickhouse.database, clock::now_ms());
     }
 
-    let mut stack = up::start(&settings, library).await?;
+    let mut stack = up::start(&settings, library, &Tracer::default()).await?;
     let interactive = std::io::stdout().is_terminal() && !json;
     let addresses = DemoStack {
         ingest_url: format!("http://{}", stack.ingest_addr),

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use neonhub_processors::engine::{CommitUnit, Committer, EngineError, LogReader, Part, Ports, Source, SourceEvent};
-use neonhub_schemas::record::{CommittedOffset, Headers, Record, TopicPartition};
+use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
+use neonhub_schemas::trace::Tracer;
 
 use super::log::{self, Log, LogError, Membership};
 
@@ -36,6 +37,7 @@ pub fn ports(log: &Log, group: &str, slot: &str, topics: &[Topic], part: Part) -
         committer: Box::new(LogCommitter { log: log.clone(), membership, generation }),
         reader: Box::new(EmbeddedReader { log: log.clone() }),
         states: None,
+        tracer: Tracer::default(),
     }
 }
 
@@ -123,8 +125,8 @@ impl LogSource {
             }
         }
         self.turn = self.turn.wrapping_add(1);
-        if self.part == Part::KeyAndValue {
-            records.iter_mut().for_each(|record| record.headers = Headers::new());
+        if self.part != Part::Whole {
+            records.iter_mut().for_each(|record| record.headers = record.headers.only(|name| self.part.wants(name)));
         }
         Ok(records)
     }

@@ -7,6 +7,7 @@ use neonhub_api::olap::http::ClickHouseOlap;
 use neonhub_api::{ApiConfig, ApiKey, ApiState, Parts, serve};
 use neonhub_schemas::access::SharedKeyRing;
 use neonhub_schemas::topics::Topic;
+use neonhub_schemas::trace::Tracer;
 use tokio::net::TcpListener;
 
 use super::Stop;
@@ -24,6 +25,7 @@ pub async fn run(
     backbone: &Backbone,
     keys: SharedKeyRing,
     listener: TcpListener,
+    tracer: Tracer,
     stop: Stop,
 ) -> anyhow::Result<()> {
     let Some(key) = settings.access.api_key.clone() else {
@@ -45,6 +47,7 @@ pub async fn run(
         keys,
         clock: clock::wall(),
         random: Arc::new(|| clock::secret_bits().ok()),
+        tracer,
     };
     let state = ApiState::start(config, parts)?;
     tracing::info!(address = %listener.local_addr()?, "query API listens");

@@ -3,6 +3,7 @@
 use neonhub_ingest::config::{IngestConfig, Limits, ManagedKeys, WebhookSecret, WriteKey};
 use neonhub_ingest::http::{IngestState, serve};
 use neonhub_schemas::access::SharedKeyRing;
+use neonhub_schemas::trace::Tracer;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -21,10 +22,15 @@ pub async fn run(
     backbone: &Backbone,
     keys: SharedKeyRing,
     listener: TcpListener,
+    tracer: Tracer,
     stop: Stop,
 ) -> anyhow::Result<()> {
-    let state =
-        IngestState::new(config(settings, keys)?, backbone.event_sink()?, clock::wall(), Arc::new(clock::random))?;
+    let state = IngestState::new(
+        config(settings, keys, tracer)?,
+        backbone.event_sink()?,
+        clock::wall(),
+        Arc::new(clock::random),
+    )?;
     tracing::info!(address = %listener.local_addr()?, "ingest listens");
     let server = Server::new(listener, settings.connections.clone(), state.registry())?;
     serve(state, async move { stop.stopped().await }, |router, told_to_stop| server.serve(router, told_to_stop))
@@ -32,7 +38,7 @@ pub async fn run(
     Ok(())
 }
 
-fn config(settings: &Settings, ring: SharedKeyRing) -> anyhow::Result<IngestConfig> {
+fn config(settings: &Settings, ring: SharedKeyRing, tracer: Tracer) -> anyhow::Result<IngestConfig> {
     let Some(key) = &settings.access.write_key else {
         anyhow::bail!("NEONHUB_BOOTSTRAP_WRITE_KEY is not set: give the SDKs a write key");
     };
@@ -60,5 +66,6 @@ fn config(settings: &Settings, ring: SharedKeyRing) -> anyhow::Result<IngestConf
             })
             .collect(),
         allowed_origins: access.ingest_origins.clone(),
+        tracer,
     })
 }

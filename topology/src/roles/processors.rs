@@ -13,6 +13,7 @@ use neonhub_processors::landing::{BatchLimits, LANDED_TOPICS, Landing, LandingCo
 use neonhub_processors::metrics::{MergeConfig, MetricsMerge, MetricsPartial, PartialConfig};
 use neonhub_processors::refine::{Refine, RefineConfig};
 use neonhub_schemas::event::Source;
+use neonhub_schemas::trace::Tracer;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 
@@ -46,6 +47,7 @@ struct Shared {
     settings: Settings,
     backbone: Backbone,
     metrics: EngineMetrics,
+    tracer: Tracer,
     stop: Stop,
     clock: Clock,
     states: TreeStates,
@@ -59,12 +61,19 @@ impl Processors {
     ///
     /// # Errors
     /// A setting cannot be worked with, or the system gives no threads.
-    pub fn start(settings: &Settings, backbone: &Backbone, only: &[Processor], stop: &Stop) -> anyhow::Result<Self> {
+    pub fn start(
+        settings: &Settings,
+        backbone: &Backbone,
+        only: &[Processor],
+        tracer: &Tracer,
+        stop: &Stop,
+    ) -> anyhow::Result<Self> {
         let registry = Registry::new();
         let shared = Arc::new(Shared {
             settings: settings.clone(),
             backbone: backbone.clone(),
             metrics: EngineMetrics::register(&registry)?,
+            tracer: tracer.clone(),
             stop: stop.clone(),
             clock: clock::wall(),
             states: TreeStates::new(
@@ -217,7 +226,7 @@ fn post(shared: &Arc<Shared>, name: String, work: Work) -> std::io::Result<Post>
 fn run_stage<S: Stage>(shared: &Shared, group: &str, slot: &str, watch: &Watch, stage: S) -> Result<(), EngineError> {
     let (inputs, outputs) = (stage.inputs(), stage.outputs());
     let scope = Scope { group, inputs: &inputs, outputs: &outputs };
-    let mut ports: Ports = shared.backbone.engine_ports(scope, slot)?;
+    let mut ports: Ports = shared.backbone.engine_ports(scope, slot, shared.tracer.clone())?;
     ports.committer = watch.over(ports.committer);
     ports.states = Some(Box::new(shared.states.clone()));
     let config =
@@ -232,6 +241,7 @@ fn run_stage<S: Stage>(shared: &Shared, group: &str, slot: &str, watch: &Watch, 
 
 fn land(shared: &Shared, slot: &str, watch: &Watch) -> Result<(), EngineError> {
     let mut ports = shared.backbone.landing_ports("landing", slot, &LANDED_TOPICS)?;
+    ports.tracer = shared.tracer.clone();
     ports.committer = watch.over(ports.committer);
     let inserters = clients::inserters(&shared.settings, &format!("landing-{slot}"))
         .map_err(|error| EngineError::Fatal(error.to_string()))?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use neonhub_schemas::topics::Topic;
+use neonhub_schemas::trace::Tracer;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -36,7 +37,7 @@ pub struct Stack {
 ///
 /// # Errors
 /// A part cannot be started; what was started is stopped.
-pub async fn start(settings: &Settings, library: PathBuf) -> anyhow::Result<Stack> {
+pub async fn start(settings: &Settings, library: PathBuf, tracer: &Tracer) -> anyhow::Result<Stack> {
     anyhow::ensure!(
         settings.access.write_key.is_some() && settings.access.api_key.is_some(),
         "set NEONHUB_BOOTSTRAP_WRITE_KEY (for SDKs) and NEONHUB_BOOTSTRAP_API_KEY (for the query API)"
@@ -64,7 +65,7 @@ pub async fn start(settings: &Settings, library: PathBuf) -> anyhow::Result<Stac
     if let Backbone::Embedded(log) = &backbone {
         maintain(log.clone(), stop_rest.clone())?;
     }
-    let processors = Processors::start(settings, &backbone, &[], &stop_rest)?;
+    let processors = Processors::start(settings, &backbone, &[], tracer, &stop_rest)?;
     let (ingest_addr, api_addr, processors_addr) =
         (ingest_listener.local_addr()?, api_listener.local_addr()?, processors_listener.local_addr()?);
     let health = {
@@ -80,11 +81,13 @@ pub async fn start(settings: &Settings, library: PathBuf) -> anyhow::Result<Stac
     let keys = access::follow(settings, &backbone, &stop_rest)?;
     let api = {
         let (settings, backbone, keys, stop) = (settings.clone(), backbone.clone(), keys.clone(), stop_rest.clone());
-        tokio::spawn(async move { api::run(&settings, &backbone, keys, api_listener, stop).await })
+        let tracer = tracer.clone();
+        tokio::spawn(async move { api::run(&settings, &backbone, keys, api_listener, tracer, stop).await })
     };
     let ingest = {
         let (settings, backbone, stop) = (settings.clone(), backbone.clone(), stop_ingest.clone());
-        tokio::spawn(async move { ingest::run(&settings, &backbone, keys, ingest_listener, stop).await })
+        let tracer = tracer.clone();
+        tokio::spawn(async move { ingest::run(&settings, &backbone, keys, ingest_listener, tracer, stop).await })
     };
     Ok(Stack {
         ingest_addr,

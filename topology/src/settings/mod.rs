@@ -30,6 +30,7 @@ pub struct Settings {
     pub api_addr: SocketAddr,
     pub processors_addr: SocketAddr,
     pub log: LogSettings,
+    pub traces: TraceSettings,
     pub backbone: BackboneSettings,
     pub clickhouse: ClickHouseSettings,
     pub store: StoreSettings,
@@ -44,6 +45,14 @@ pub struct Settings {
 pub struct LogSettings {
     pub filter: String,
     pub json: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct TraceSettings {
+    /// Of an OpenTelemetry collector; `None`: nothing is traced.
+    pub endpoint: Option<String>,
+    /// Of traces that begin here, how many are told of: 0 to 1.
+    pub ratio: f64,
 }
 
 #[derive(Clone)]
@@ -205,6 +214,7 @@ impl Settings {
                 filter: values.text("log"),
                 json: values.one_of("log_format", &["human", "json"])? == "json",
             },
+            traces: TraceSettings { endpoint: values.collector("otlp_endpoint")?, ratio: values.ratio("trace_ratio")? },
             backbone: BackboneSettings {
                 kafka_brokers: values.text("kafka_brokers"),
                 kafka_properties: values.pairs("kafka_properties")?,

@@ -132,6 +132,24 @@ impl Values {
         number.ok_or_else(|| self.wrong(name, format!("it must be a whole number from {least} to {most}")))
     }
 
+    pub(super) fn ratio(&self, name: &str) -> Result<f64, SettingError> {
+        let ratio = self.text(name).parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+        ratio.ok_or_else(|| self.wrong(name, "it must be a number from 0 to 1, like 0.01"))
+    }
+
+    /// A collector's address without credentials or a path.
+    pub(super) fn collector(&self, name: &str) -> Result<Option<String>, SettingError> {
+        let Some(text) = self.optional(name) else { return Ok(None) };
+        let base = text.trim_end_matches('/');
+        let host = base.strip_prefix("http://").filter(|host| !host.is_empty() && !host.contains(['/', '@', '?', '#']));
+        match host {
+            Some(_) => Ok(Some(base.to_owned())),
+            None => {
+                Err(self.wrong(name, "it must be like http://collector:4318 (a collector nearby adds TLS and keys)"))
+            }
+        }
+    }
+
     pub(super) fn secret(&self, name: &str) -> Result<Option<String>, SettingError> {
         let Some(text) = self.optional(name) else { return Ok(None) };
         let fits = text.len() <= 512 && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');

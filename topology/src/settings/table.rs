@@ -91,6 +91,16 @@ pub const SETTINGS: &[Setting] = &[
     open("cache_dir", "", "Where set-up puts what it fetches; empty: $XDG_CACHE_HOME/neonhub or ~/.cache/neonhub."),
     open("olap_connections", "4", "Statements that the embedded ClickHouse runs at one time."),
     open("log", "info,fjall=warn,lsm_tree=warn", "Log filter: info, debug, neonhub_processors=debug,…"),
+    open(
+        "otlp_endpoint",
+        "",
+        "http://host:4318 of an OpenTelemetry collector (OTLP over HTTP); empty: nothing is traced.",
+    ),
+    open(
+        "trace_ratio",
+        "0.01",
+        "Of the requests without a traceparent, how many are traced: 0 to 1; those with one are as it says.",
+    ),
     open("log_format", "human", "human or json."),
 ];
 

@@ -38,6 +38,8 @@ breaks! {
     OutputsBeforeOffsets,
     /// A commit goes through without its last output.
     OutputLost,
+    /// An output says no more which trace it goes on in.
+    TraceLost,
     /// A commit writes its outputs twice.
     OutputsTwice,
     /// A commit writes its outputs in reverse.
@@ -99,7 +101,7 @@ breaks! {
 }
 
 pub fn wrap(ports: Ports, log: &Log, faults: &SharedFaults) -> Ports {
-    let Ports { source, committer, reader, states } = ports;
+    let Ports { source, committer, reader, states, tracer } = ports;
     Ports {
         source: Box::new(BrokenSource { inner: source, faults: faults.clone() }),
         committer: Box::new(BrokenCommitter {
@@ -110,6 +112,7 @@ pub fn wrap(ports: Ports, log: &Log, faults: &SharedFaults) -> Ports {
         }),
         reader: Box::new(BrokenReader { inner: reader, faults: faults.clone(), by_time: BTreeMap::new() }),
         states: states.map(|inner| Box::new(BrokenStates { inner, faults: faults.clone() }) as Box<dyn StateStores>),
+        tracer,
     }
 }
 
@@ -296,6 +299,9 @@ impl Committer for BrokenCommitter {
         match broken {
             Some(Break::OffsetsForgotten) if now => unit.offsets.clear(),
             Some(Break::OutputLost) if now => drop(unit.records.pop()),
+            Some(Break::TraceLost) if now => unit.records.iter_mut().for_each(|record| {
+                record.headers = record.headers.only(|name| name != header::TRACE_PARENT);
+            }),
             Some(Break::OutputsTwice) if now => unit.records.extend(unit.records.clone()),
             Some(Break::OutputsReversed) => unit.records.reverse(),
             Some(Break::PlanNotWritten) => unit.offsets.iter_mut().for_each(|(_, committed)| {

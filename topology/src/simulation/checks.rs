@@ -18,6 +18,7 @@ use neonhub_schemas::window::Aggregate;
 use super::observer::OUT_OF_ORDERNESS_MS;
 use super::oracle::{Cell, Oracle, Place, without_dimensions};
 use super::tables::Stored;
+use super::traces::trace_of;
 use super::traffic::Posted;
 use super::world::World;
 
@@ -48,6 +49,9 @@ pub fn check(world: &World) -> Result<(), String> {
     ensure!(stored.violations.is_empty(), "{:?}", stored.violations);
     let refined = each_message_is_refined_once(world)?;
     events_are_landed_once(stored, &refined)?;
+    if world.settings.has_traces {
+        landings_are_told_of(world, stored)?;
+    }
     dead_letters_are_those_expected(world, stored, &refined)?;
     users_are_those_of_an_untroubled_run(world)?;
     sessions_are_those_of_a_recount(world, &refined)?;
@@ -110,6 +114,18 @@ fn events_are_landed_once(stored: &Stored, refined: &BTreeMap<Spot, Refined<'_>>
     let mut due = refined.iter().filter(|(_, event)| !event.posted.is_refused);
     let lost = due.find(|(spot, _)| !landed.contains(*spot));
     ensure!(lost.is_none(), "never landed: {:?}", lost.map(|(spot, _)| spot));
+    Ok(())
+}
+
+/// Each event that has landed is told of in the trace of its message, and in no other.
+fn landings_are_told_of(world: &World, stored: &Stored) -> Result<(), String> {
+    let told = world.traces.landed();
+    for row in stored.events() {
+        let landing = (row.message_id.clone().into_owned(), trace_of(row.message_id.as_bytes()));
+        ensure!(told.contains(&landing), "nobody told that {} has landed", row.message_id);
+    }
+    let astray = told.iter().find(|(message_id, trace_id)| trace_of(message_id.as_bytes()) != *trace_id);
+    ensure!(astray.is_none(), "told of in another's trace: {astray:?}");
     Ok(())
 }
 

@@ -95,7 +95,7 @@ pub fn lost() -> EngineError {
 }
 
 pub fn wrap(ports: Ports, faults: &SharedFaults) -> Ports {
-    let Ports { source, committer, reader, states } = ports;
+    let Ports { source, committer, reader, states, tracer } = ports;
     Ports {
         source: Box::new(UnsteadySource {
             inner: source,
@@ -107,6 +107,7 @@ pub fn wrap(ports: Ports, faults: &SharedFaults) -> Ports {
         committer: Box::new(UncertainCommitter { inner: committer, faults: faults.clone() }),
         reader: Box::new(UncertainReader { inner: reader, faults: faults.clone() }),
         states: states.map(|inner| Box::new(UncertainStates { inner, faults: faults.clone() }) as Box<dyn StateStores>),
+        tracer,
     }
 }
 

@@ -24,6 +24,7 @@ mod plan;
 mod rng;
 mod settings;
 mod tables;
+mod traces;
 mod traffic;
 mod world;
 

@@ -8,8 +8,10 @@ use neonhub_schemas::codec::header;
 use neonhub_schemas::event::Source;
 use neonhub_schemas::record::{Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
+use neonhub_schemas::trace::TraceContext;
 use neonhub_schemas::window::WindowUpsert;
 
+use super::traces::check_event;
 use super::traffic::Traffic;
 
 /// How far behind the newest event the watermark stays (the default of `PartialConfig`).
@@ -44,10 +46,11 @@ pub struct Observer {
     pub raw_behavior: BTreeMap<u32, Vec<Record>>,
     pub events: Vec<Record>,
     pub activations: Vec<Record>,
+    has_traces: bool,
 }
 
 impl Observer {
-    pub fn new(partitions: u32) -> Self {
+    pub fn new(partitions: u32, has_traces: bool) -> Self {
         let places = WATCHED.into_iter().flat_map(|topic| {
             (0..topic.partitions(partitions)).map(move |partition| (TopicPartition { topic, partition }, 0))
         });
@@ -59,6 +62,7 @@ impl Observer {
             raw_behavior: BTreeMap::new(),
             events: Vec::new(),
             activations: Vec::new(),
+            has_traces,
         }
     }
 
@@ -77,7 +81,12 @@ impl Observer {
                 Topic::MetricsActivations => self.activations.push(record),
                 Topic::RawBehavior => self.raw_behavior.entry(record.partition).or_default().push(record),
                 _ if record.headers.get(header::TYPE).is_some() => {}
-                _ => self.events.push(record),
+                _ => {
+                    if self.has_traces {
+                        check_event(&record)?;
+                    }
+                    self.events.push(record);
+                }
             }
         }
         Ok(())
@@ -104,6 +113,10 @@ impl Observer {
             is_final: upsert.r#final,
             is_evicted: false,
         };
+        // The first word on a window follows from an event.
+        if self.has_traces && upsert.revision == 1 && TraceContext::of(record).is_none() {
+            return Err(format!("{key} goes on in no trace"));
+        }
         let newest_event_ms = traffic.newest_ms.get(&next.source).copied().unwrap_or(i64::MIN);
         if next.is_final && next.end_s * 1_000 + OUT_OF_ORDERNESS_MS > newest_event_ms {
             return Err(format!("{key} is final, but the newest event is of {newest_event_ms}: {next:?}"));

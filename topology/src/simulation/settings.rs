@@ -23,6 +23,8 @@ pub struct Settings {
     pub refine_memory: usize,
     pub save_interval: Duration,
     pub windows_per_commit: usize,
+    /// Whether every message is traced.
+    pub has_traces: bool,
 }
 
 impl Settings {
@@ -43,6 +45,7 @@ impl Settings {
             landing: BatchLimits { max_rows: *rng.pick(&[1, 7, 100_000]), max_bytes: *rng.pick(&[2_000, 1 << 26]) },
             memory_per_partition: *rng.pick(&[None, Some(500), Some(3_000), Some(10_000), Some(1 << 26)]),
             save_interval: Duration::from_millis(*rng.pick(&[0, 200, 10_000])),
+            has_traces: seed % 3 == 1,
             windows_per_commit: *rng.pick(&[1, 10, 10_000, 10_000]),
             refine_memory: *rng.pick(&[0, 200, 600, 2_000, 1 << 26]),
         }

@@ -24,6 +24,7 @@ use super::plan::{self, Turn};
 use super::rng::Rng;
 use super::settings::Settings;
 use super::tables::{FakeTables, Stored};
+use super::traces::{self, Traces};
 use super::traffic::{Post, Traffic};
 use crate::embedded::log::{CommitMode, Log, LogOptions, MemoryStore};
 
@@ -39,6 +40,7 @@ pub struct World {
     pub sayings: Sayings,
     pub observer: Observer,
     pub stored: Arc<Mutex<Stored>>,
+    pub traces: Traces,
     orphans: Orphans,
     pub crashes: u64,
     clock: Arc<AtomicI64>,
@@ -76,8 +78,9 @@ impl World {
             settings,
             traffic: Traffic::new(rng.fork()),
             sayings: Sayings::default(),
-            observer: Observer::new(settings.partitions),
+            observer: Observer::new(settings.partitions, settings.has_traces),
             stored: Arc::default(),
+            traces: Traces::default(),
             orphans: Arc::default(),
             crashes: 0,
             clock: Arc::new(AtomicI64::new(BEGIN_MS + rng.between(0, 40 * 24 * 60) * MINUTE)),
@@ -200,7 +203,10 @@ impl World {
             return Ok(());
         }
         if moment != Some(Moment::Before) {
-            let records = post.accept(received_ms)?;
+            let mut records = post.accept(received_ms)?;
+            if self.settings.has_traces {
+                traces::begin(&mut records);
+            }
             self.log.append(records).map_err(|error| error.to_string())?;
             self.traffic.arrived(&post, received_ms);
         }

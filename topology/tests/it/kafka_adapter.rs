@@ -8,6 +8,7 @@ use neonhub_processors::engine::kafka::{self, KafkaConfig, KafkaSource, Scope};
 use neonhub_processors::engine::{CommitUnit, EngineError, Part, Ports, Source as _, SourceEvent};
 use neonhub_schemas::record::{CommittedOffset, Headers, NewRecord, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
+use neonhub_schemas::trace::Tracer;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -87,7 +88,7 @@ fn assigned(ports: &mut Ports, so_far: &mut BTreeSet<u32>) -> Result<(), EngineE
 fn partitions_that_nobody_has_are_noticed_and_divided() {
     let config = config("unowned.");
     create_topic("unowned.events.campaign", 1);
-    let join = || kafka::transactional(&config, scope(&[Topic::EventsCampaign], &[]), "0");
+    let join = || kafka::transactional(&config, scope(&[Topic::EventsCampaign], &[]), "0", Tracer::default());
     let mut owned = BTreeSet::new();
     let mut ports = join().unwrap();
     wait_until("the only partition is assigned", LIMIT, || {
@@ -118,7 +119,10 @@ fn a_worker_whose_slot_is_taken_cannot_commit() {
     for topic in [Topic::RawCampaign, Topic::EventsCampaign] {
         create_topic(&config.topic_name(topic), 1);
     }
-    let join = || kafka::transactional(&config, scope(&[Topic::RawCampaign], &[Topic::EventsCampaign]), "0").unwrap();
+    let join = || {
+        kafka::transactional(&config, scope(&[Topic::RawCampaign], &[Topic::EventsCampaign]), "0", Tracer::default())
+            .unwrap()
+    };
     let assign = |ports: &mut Ports| {
         let mut owned = BTreeSet::new();
         wait_until("the partition is assigned", LIMIT, || {
@@ -198,7 +202,13 @@ fn what_was_open_when_the_broker_died_is_never_read() {
     config.timeout = Duration::from_secs(10);
     let mut ports = None;
     wait_until("a worker begins", LIMIT, || {
-        ports = kafka::transactional(&config, scope(&[Topic::RawCampaign], &[Topic::EventsCampaign]), "0").ok();
+        ports = kafka::transactional(
+            &config,
+            scope(&[Topic::RawCampaign], &[Topic::EventsCampaign]),
+            "0",
+            Tracer::default(),
+        )
+        .ok();
         Ok(ports.is_some())
     })
     .unwrap();
@@ -246,7 +256,7 @@ fn begin(config: &KafkaConfig, group: &str) -> Ports {
     let scope = Scope { group, inputs: &[Topic::RawCampaign], outputs: &[Topic::EventsCampaign] };
     let (mut ports, mut owned, mut last) = (None, BTreeSet::new(), None);
     wait_until("a worker begins", LIMIT, || {
-        let begun = kafka::transactional(config, scope, "0").and_then(|mut begun| {
+        let begun = kafka::transactional(config, scope, "0", Tracer::default()).and_then(|mut begun| {
             wait_until("the partition is assigned", LIMIT, || {
                 assigned(&mut begun, &mut owned).map_err(|error| error.to_string())?;
                 Ok(!owned.is_empty())

@@ -6,6 +6,8 @@ mod clickhouse_crate;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod collector;
+#[cfg(test)]
 mod forgetful_proxy;
 #[cfg(test)]
 mod kafka_adapter;
@@ -51,6 +53,7 @@ on_both_backbones!(
     retries_count_once,
     scale_out_and_in,
     sdk_clients,
+    tracing,
 );
 
 /// What has nothing to do with the backbone.

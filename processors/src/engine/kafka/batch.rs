@@ -55,10 +55,10 @@ impl Batch {
         let key = self.copy(message.key().unwrap_or_default());
         let value = message.payload().map(|payload| self.copy(payload));
         let first_header = self.headers.len();
-        if part == Part::Whole
+        if part != Part::KeyAndValue
             && let Some(headers) = message.headers()
         {
-            for header in headers.iter() {
+            for header in headers.iter().filter(|header| part.wants(header.key)) {
                 if let (Some(name), Some(value)) = (header::known(header.key), header.value) {
                     let value = self.copy(value);
                     self.headers.push((name, value));

@@ -18,6 +18,8 @@ pub use hanging::Scope;
 pub use reader::KafkaReader;
 pub use source::KafkaSource;
 
+use neonhub_schemas::trace::Tracer;
+
 use super::ports::{EngineError, Part, Ports};
 
 /// Ports for a worker that commits outputs and offsets in one transaction. `slot` names the worker within its group, and
@@ -25,11 +27,17 @@ use super::ports::{EngineError, Part, Ports};
 ///
 /// # Errors
 /// The brokers refuse the settings or are away.
-pub fn transactional(config: &KafkaConfig, scope: Scope<'_>, slot: &str) -> Result<Ports, EngineError> {
+pub fn transactional(config: &KafkaConfig, scope: Scope<'_>, slot: &str, tracer: Tracer) -> Result<Ports, EngineError> {
     let reader = KafkaReader::new(config)?;
-    let source = KafkaSource::subscribe(config, scope.group, slot, scope.inputs, Part::KeyAndValue)?;
+    let source = KafkaSource::subscribe(config, scope.group, slot, scope.inputs, Part::of_stage(&tracer))?;
     let committer = KafkaTransactions::new(config, scope, slot, Arc::clone(source.consumer()), &reader)?;
-    Ok(Ports { source: Box::new(source), committer: Box::new(committer), reader: Box::new(reader), states: None })
+    Ok(Ports {
+        source: Box::new(source),
+        committer: Box::new(committer),
+        reader: Box::new(reader),
+        states: None,
+        tracer,
+    })
 }
 
 /// Ports for the landing, which commits offsets only.
@@ -45,5 +53,11 @@ pub fn offsets_only(
     let source = KafkaSource::subscribe(config, group, slot, topics, Part::Whole)?;
     let committer = KafkaOffsetCommitter::new(config, Arc::clone(source.consumer()));
     let reader = Box::new(KafkaReader::new(config)?);
-    Ok(Ports { source: Box::new(source), committer: Box::new(committer), reader, states: None })
+    Ok(Ports {
+        source: Box::new(source),
+        committer: Box::new(committer),
+        reader,
+        states: None,
+        tracer: Tracer::default(),
+    })
 }

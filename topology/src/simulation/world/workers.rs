@@ -9,6 +9,7 @@ use neonhub_processors::metrics::{MergeConfig, MetricsMerge, MetricsPartial, Par
 use neonhub_processors::refine::{Refine, RefineConfig};
 use neonhub_schemas::event::Source;
 use neonhub_schemas::topics::Topic;
+use neonhub_schemas::trace::Tracer;
 
 use super::{World, open_log};
 use crate::embedded::engine::ports;
@@ -148,13 +149,15 @@ impl World {
 
     fn start(&mut self, index: usize) -> Result<Running, EngineError> {
         let Slot { role, name, .. } = &self.slots[index];
+        let tracer = if self.settings.has_traces { self.traces.tracer() } else { Tracer::default() };
         let (topics, part) = match role {
-            Role::Refine => (Source::ALL.map(Source::raw_topic).to_vec(), Part::KeyAndValue),
-            Role::Partial => (Source::ALL.map(Source::events_topic).to_vec(), Part::KeyAndValue),
-            Role::Merge => (vec![Topic::MetricsPartials], Part::KeyAndValue),
+            Role::Refine => (Source::ALL.map(Source::raw_topic).to_vec(), Part::of_stage(&tracer)),
+            Role::Partial => (Source::ALL.map(Source::events_topic).to_vec(), Part::of_stage(&tracer)),
+            Role::Merge => (vec![Topic::MetricsPartials], Part::of_stage(&tracer)),
             Role::Landing => (LANDED_TOPICS.to_vec(), Part::Whole),
         };
         let mut ports = ports(&self.log, role.group(), name, &topics, part);
+        ports.tracer = tracer;
         if self.settings.memory_per_partition.is_some() {
             ports.states = Some(Box::new(self.disks.entry(name.clone()).or_default().clone()));
         }

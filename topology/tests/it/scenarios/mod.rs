@@ -26,4 +26,5 @@ pub mod retries_count_once;
 pub mod rolling_restart;
 pub mod scale_out_and_in;
 pub mod sdk_clients;
+pub mod tracing;
 pub mod watching;
