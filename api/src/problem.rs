@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::routes::request_id;
+
 /// What went wrong, for people and for programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProblemBody {
@@ -18,9 +20,8 @@ pub struct ProblemBody {
     /// The part of the request that is wrong, as `metrics[0]` or `from`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// Stands in the log beside the cause of a 500.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<String>,
+    /// As the header `X-Request-Id`; stands in the log beside the cause of a 500.
+    pub request_id: String,
 }
 
 /// A problem on its way out.
@@ -29,14 +30,13 @@ pub struct Problem {
     pub status: StatusCode,
     pub detail: String,
     pub field: Option<String>,
-    request_id: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), field: None, request_id: None, headers: Vec::new() }
+        Self { status, detail: detail.into(), field: None, headers: Vec::new() }
     }
 
     /// 400 that names the field.
@@ -52,13 +52,12 @@ impl Problem {
             .with_header(header::RETRY_AFTER, HeaderValue::from(retry_after_s))
     }
 
-    /// 500: logs the cause under a request id, and tells only the id.
+    /// 500: logs the cause under the request's id, and tells only the id.
     #[must_use]
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
-        let request_id = uuid::Uuid::new_v4().to_string();
+        let request_id = request_id::current();
         tracing::error!(%request_id, %cause, "a request failed");
-        let problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "something failed on our side");
-        Self { request_id: Some(request_id), ..problem }
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "something failed on our side")
     }
 
     #[must_use]
@@ -76,7 +75,7 @@ impl Problem {
             status: self.status.as_u16(),
             detail: self.detail.clone(),
             field: self.field.clone(),
-            request_id: self.request_id.clone(),
+            request_id: request_id::current(),
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod live_sse;
 pub mod live_ws;
 pub mod metric_query;
 pub mod openapi;
+pub mod request_id;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -81,10 +82,11 @@ pub fn router(state: ApiState) -> Router {
         Some(cors) => router.layer(cors),
         None => router,
     };
-    SECURITY_HEADERS.into_iter().fold(router, |router, (name, value)| {
+    let router = SECURITY_HEADERS.into_iter().fold(router, |router, (name, value)| {
         let name = HeaderName::from_static(name);
         router.layer(SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value)))
-    })
+    });
+    router.layer(middleware::from_fn(request_id::identify))
 }
 
 /// On every answer, as OWASP's REST cheat sheet has them. The page of `/docs` brings its own scripts and styles.
@@ -106,7 +108,7 @@ fn cors(origins: AllowOrigin) -> CorsLayer {
             header::IF_NONE_MATCH,
             HeaderName::from_static("last-event-id"),
         ])
-        .expose_headers([header::ETAG, header::LINK, header::RETRY_AFTER])
+        .expose_headers([header::ETAG, header::LINK, header::RETRY_AFTER, request_id::REQUEST_ID])
         .max_age(Duration::from_secs(3_600))
 }
 

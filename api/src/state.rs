@@ -17,6 +17,7 @@ use crate::feed::hub::{Hub, Pushes};
 use crate::keys::{Keys, Random};
 use crate::olap::Olap;
 use crate::problem::Problem;
+use crate::routes::request_id;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
 
@@ -138,7 +139,7 @@ impl ApiState {
         T: Send + 'static,
         Changing: Future<Output = Result<T, Problem>> + Send + 'static,
     {
-        let changing = tokio::spawn(change(self.clone()));
+        let changing = tokio::spawn(request_id::carry(change(self.clone())));
         changing.await.unwrap_or_else(|error| Err(Problem::internal(&error)))
     }
 

@@ -116,6 +116,30 @@ async fn every_answer_has_the_security_headers() {
 }
 
 #[tokio::test]
+async fn every_answer_says_which_request_it_is_of() {
+    let rig = Rig::new();
+    let ask = async |path: &str, stated: Option<&[u8]>| {
+        let mut request = Request::get(path).header("authorization", "Bearer secret");
+        if let Some(stated) = stated {
+            request = request.header("x-request-id", stated);
+        }
+        rig.send(request.body(Body::empty()).unwrap()).await
+    };
+    for path in ["/v1/metrics", "/v2/nothing", "/docs/", "/openapi.json", "/health/live", "/metrics"] {
+        assert_eq!(ask(path, Some(b"page-7/query-2")).await.headers["x-request-id"], "page-7/query-2", "{path}");
+        let (one, other) = (ask(path, None).await, ask(path, None).await);
+        assert!(
+            one.headers["x-request-id"].len() == 36 && one.headers["x-request-id"] != other.headers["x-request-id"]
+        );
+    }
+    for indecent in [&b""[..], b"two words", b"\xff", &[b'a'; 129]] {
+        assert_eq!(ask("/v1/metrics", Some(indecent)).await.headers["x-request-id"].len(), 36, "{indecent:?}");
+    }
+    let lost = ask("/v2/nothing", Some(b"lost")).await;
+    assert_eq!((lost.status.as_u16(), &lost.json["request_id"]), (404, &json!("lost")));
+}
+
+#[tokio::test]
 async fn the_docs_come_from_the_binary() {
     let rig = Rig::new();
     let page = rig.get("/docs/").await;

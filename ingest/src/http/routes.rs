@@ -81,6 +81,7 @@ fn documented() -> OpenApiRouter<IngestState> {
         .routes(routes!(pixel_image))
         .routes(routes!(pixel_by_kind))
         .routes(routes!(rudderstack_pixel))
+        .routes(routes!(sdk_counters))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
@@ -274,6 +275,12 @@ async fn pixel_by_kind(State(state): State<IngestState>, request: Request) -> Re
 )]
 async fn rudderstack_pixel(State(state): State<IngestState>, request: Request) -> Response {
     intake::answer(state, Door::Pixel, request).await
+}
+
+/// An SDK's counters of itself, which analytics.js sends beside the events: thrown away unread
+#[utoipa::path(post, path = "/v1/m", tag = "tracking", responses((status = 204, description = "thrown away")))]
+async fn sdk_counters() -> StatusCode {
+    StatusCode::NO_CONTENT
 }
 
 async fn no_route(State(state): State<IngestState>, uri: Uri, request: Request) -> Response {

@@ -1,6 +1,9 @@
 //! Prometheus metrics of the engine, by processor.
 
+use std::collections::BTreeMap;
+
 use neonhub_schemas::record::TopicPartition;
+use prometheus::core::Collector as _;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 /// Registered once a process; labels are the processors' and topics' names.
@@ -77,6 +80,32 @@ impl EngineMetrics {
             landing_seconds,
             landing_failures,
         })
+    }
+
+    /// Records that wait to be read, all partitions together, as they were observed last.
+    #[must_use]
+    pub fn lag_by_processor(&self) -> BTreeMap<String, u64> {
+        let mut lags = BTreeMap::new();
+        for metric in self.lag.collect().iter().flat_map(|family| family.get_metric()) {
+            let processor = metric.get_label().iter().find(|label| label.name() == "processor");
+            if let Some(processor) = processor {
+                // Gauges are doubles in Prometheus; each was set from a whole number that is not negative.
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as above")]
+                let lag = metric.get_gauge().get_value() as u64;
+                *lags.entry(processor.value().to_owned()).or_default() += lag;
+            }
+        }
+        lags
+    }
+
+    /// Another process tells of the partition from now on.
+    pub fn forget(&self, processor: &str, place: TopicPartition) {
+        let partition = place.partition.to_string();
+        let labels = [processor, place.topic.name(), partition.as_str()];
+        for gauges in [&self.lag, &self.watermark_delay_seconds, &self.state_entries, &self.state_bytes] {
+            // Not all of them were ever set.
+            let _unset = gauges.remove_label_values(&labels);
+        }
     }
 
     pub fn observe_lag(&self, processor: &str, lags: &[(TopicPartition, u64)]) {

@@ -144,6 +144,7 @@ impl<S: Stage> Worker<S> {
                 SourceEvent::Revoked(partitions) => {
                     for partition in partitions {
                         self.tasks.remove(&partition);
+                        self.metrics.forget(self.stage.name(), partition);
                     }
                 }
                 SourceEvent::Records(records) => {

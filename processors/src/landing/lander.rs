@@ -111,6 +111,7 @@ impl Landing {
                 SourceEvent::Revoked(partitions) => {
                     for partition in partitions {
                         self.partitions.remove(&partition);
+                        self.metrics.forget("landing", partition);
                         self.traced.retain(|(place, _), _| *place != partition);
                     }
                 }

@@ -1,5 +1,6 @@
 //! The worker's cycle over a stage that copies.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,6 +11,8 @@ use neonhub_processors::engine::{
 };
 use neonhub_schemas::record::{CommittedOffset, Headers, NewRecord, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
+
+use prometheus::core::Collector as _;
 
 use crate::fake_ports::{FakePorts, record};
 
@@ -356,6 +359,21 @@ fn gauges_are_set_every_two_seconds() {
     assert_eq!(bench.metrics.state_bytes.with_label_values(&labels).get(), 10);
     // 5 s behind noon, and 2 s later.
     assert_eq!(bench.metrics.watermark_delay_seconds.with_label_values(&labels).get(), 7);
+}
+
+#[test]
+fn who_gives_a_partition_away_tells_no_more_of_it() {
+    let mut bench = Bench::open();
+    bench.fake.world().lag = vec![(FIRST, 7), (SECOND, 5)];
+    bench.later(2_000);
+    bench.step(Vec::new());
+    assert_eq!(bench.metrics.lag_by_processor(), BTreeMap::from([("copying".to_owned(), 12)]));
+    bench.fake.world().lag = vec![(SECOND, 5)];
+    bench.step(vec![SourceEvent::Revoked(vec![FIRST])]);
+    assert_eq!(bench.metrics.lag_by_processor(), BTreeMap::from([("copying".to_owned(), 5)]));
+    let told = bench.metrics.state_entries.collect();
+    let partitions = told.iter().flat_map(|family| family.get_metric()).map(|metric| metric.get_label()[0].value());
+    assert_eq!(partitions.collect::<Vec<_>>(), ["1"]);
 }
 
 #[test]

@@ -38,6 +38,7 @@ pub struct Processors {
     posts: Arc<Vec<Post>>,
     watchman: JoinHandle<()>,
     registry: Registry,
+    metrics: EngineMetrics,
 }
 
 /// Between two looks at the workers.
@@ -69,10 +70,11 @@ impl Processors {
         stop: &Stop,
     ) -> anyhow::Result<Self> {
         let registry = Registry::new();
+        let metrics = EngineMetrics::register(&registry)?;
         let shared = Arc::new(Shared {
             settings: settings.clone(),
             backbone: backbone.clone(),
-            metrics: EngineMetrics::register(&registry)?,
+            metrics: metrics.clone(),
             tracer: tracer.clone(),
             stop: stop.clone(),
             clock: clock::wall(),
@@ -115,7 +117,7 @@ impl Processors {
             }
         };
         let watchman = std::thread::Builder::new().name("watchman".to_owned()).spawn(rounds)?;
-        Ok(Self { posts, watchman, registry })
+        Ok(Self { posts, watchman, registry, metrics })
     }
 
     /// Waits for the threads, which end when they are told to stop.
@@ -134,14 +136,20 @@ impl Processors {
 
     /// `/health/live`, `/health/ready` and `/metrics`.
     pub fn router(&self) -> Router {
-        let (posts, registry) = (Arc::clone(&self.posts), self.registry.clone());
+        let (posts, registry, engine) = (Arc::clone(&self.posts), self.registry.clone(), self.metrics.clone());
         let ready = move || {
             let (total, working) = (posts.len(), posts.iter().filter(|post| post.is_at_work()).count());
+            let lag = engine.lag_by_processor();
             async move {
                 let status = if working == total { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
                 (
                     status,
-                    axum::Json(serde_json::json!({ "ready": working == total, "workers": total, "working": working })),
+                    axum::Json(serde_json::json!({
+                        "ready": working == total,
+                        "workers": total,
+                        "working": working,
+                        "lag_records": lag,
+                    })),
                 )
             }
         };

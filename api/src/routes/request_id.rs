@@ -1,0 +1,45 @@
+//! The id that a request goes by in its answer, in problems and in the log: the client's `X-Request-Id` where it is decent, else
+//! a new one.
+
+use std::future::Future;
+
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+tokio::task_local! {
+    static CURRENT: HeaderValue;
+}
+
+/// Answers with the id; what is done for the request can ask for it.
+pub async fn identify(request: Request, next: Next) -> Response {
+    let id = request.headers().get(REQUEST_ID).filter(|value| is_decent(value)).cloned().unwrap_or_else(made);
+    let mut response = CURRENT.scope(id.clone(), next.run(request)).await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// Of the request that is being answered; outside of any, a new one.
+pub fn current() -> String {
+    let id = CURRENT.try_with(Clone::clone).unwrap_or_else(|_| made());
+    String::from_utf8_lossy(id.as_bytes()).into_owned()
+}
+
+/// What goes on for the same request in a task of its own.
+pub fn carry<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
+    let id = CURRENT.try_with(Clone::clone).unwrap_or_else(|_| made());
+    CURRENT.scope(id, work)
+}
+
+/// Printable ASCII, and not long.
+fn is_decent(value: &HeaderValue) -> bool {
+    let text = value.as_bytes();
+    !text.is_empty() && text.len() <= 128 && text.iter().all(u8::is_ascii_graphic)
+}
+
+fn made() -> HeaderValue {
+    HeaderValue::try_from(uuid::Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static("unknown"))
+}
