@@ -1,5 +1,5 @@
 """Checks what the Markdown files of the repository refer to: files, anchors (as GitHub makes them), commands and options of
-`neonhub`, settings, targets of `make`, and that docs/SUMMARY.md lists every page of docs. Links that leave the repository are not
+`neonhub`, settings, targets of `make`, the tests that docs/SECURITY.md says show something, and that docs/SUMMARY.md lists every page of docs. Links that leave the repository are not
 followed.
 
 Usage: python3 deploy/check_links.py
@@ -48,7 +48,7 @@ def is_passed_over(path: Path) -> bool:
 def findings(page: Path) -> Iterator[str]:
     name = page.relative_to(ROOT)
     text = page.read_text(encoding="utf-8")
-    for each in (broken_links, unknown_commands, unknown_settings, unknown_targets, missing_paths):
+    for each in (broken_links, unknown_commands, unknown_settings, unknown_targets, missing_paths, unknown_tests):
         yield from (f"{name}: {finding}" for finding in each(page, text))
 
 
@@ -150,6 +150,33 @@ def missing_paths(page: Path, text: str) -> Iterator[str]:
         houses = [house for house in (ROOT, page.parent) if (house / first).is_dir() and first not in PASSED_OVER | {"..", "."}]
         if houses and not any((house / path).exists() for house in houses):
             yield f"there is no {path}"
+
+
+TEST = re.compile(r"#\[(?:tokio::)?test\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:async )?fn (\w+)")
+
+
+@cache
+def tests() -> tuple[set[str], set[str]]:
+    """Names of tests and of scenarios that are run, and of the crates and modules that have tests."""
+    sources = {path: path.read_text(encoding="utf-8") for path in ROOT.glob("*/**/*.rs") if not is_passed_over(path)}
+    with_tests = {path: set(TEST.findall(text)) for path, text in sources.items() if TEST.search(text)}
+    run = sources[ROOT / "topology/tests/it/main.rs"]
+    scenarios = {word for path in ROOT.glob("topology/tests/it/scenarios/*.rs") for word in [path.stem] if re.search(rf"\b{word}\b", run)}
+    modules = {part.removesuffix(".rs") for path in with_tests for part in path.relative_to(ROOT).parts}
+    return scenarios.union(*with_tests.values()), modules
+
+
+def unknown_tests(page: Path, text: str) -> Iterator[str]:
+    """What stands in a column `shown by`."""
+    if page != ROOT / "docs/SECURITY.md":
+        return
+    known, modules = tests()
+    for row in re.findall(r"^\|.*\| *$", "".join(re.findall(r"(?<=\| shown by \|\n)(?:\|.*\n)+", text)), re.MULTILINE):
+        for span in CODE_SPAN.finditer(row.strip("| ").rpartition("|")[2]):
+            *within, name = span[2].split("::")
+            if re.fullmatch(r"\w+", name) and not (name in known or not within and name in modules):
+                yield f"no test is called {name}"
+            yield from (f"{module} has no tests" for module in within if module not in modules)
 
 
 def unlisted_pages() -> Iterator[str]:
