@@ -107,11 +107,28 @@ impl Lease {
     }
 }
 
+/// Whose quota of requests counts, and how large it is a minute.
+#[derive(Clone, Debug)]
+pub struct Allowance {
+    whose: String,
+    per_minute: u32,
+}
+
+impl Allowance {
+    /// # Errors
+    /// 429: it is used up.
+    pub fn take(&self, state: &ApiState) -> Result<(), Problem> {
+        state.rate_limits().take(&self.whose, self.per_minute)
+    }
+}
+
 /// Whoever asks may do what `S` says.
 #[derive(Clone, Debug)]
 pub struct Caller<S> {
     pub grant: Grant,
     pub lease: Lease,
+    /// One of it has been taken.
+    pub allowance: Allowance,
     /// For the audit log: a key's visible beginning, or `bootstrap`.
     pub actor: String,
     scope: PhantomData<S>,
@@ -206,9 +223,10 @@ fn authenticate<S: Needs>(state: &ApiState, stated: Option<&str>) -> Result<Call
         .ok_or_else(|| unauthorized("send an API key as `Authorization: Bearer …`", r#"Bearer realm="neonhub""#))?;
     let found = recognise(state, stated)?;
     // Of a token its own quota counts, of everything else that of the key.
-    let quota = found.requests_per_minute.unwrap_or(state.config().requests_per_minute);
+    let per_minute = found.requests_per_minute.unwrap_or(state.config().requests_per_minute);
     let whose = if found.is_token { token::signature(stated) } else { &found.actor };
-    state.rate_limits().take(whose, quota)?;
+    let allowance = Allowance { whose: whose.to_owned(), per_minute };
+    allowance.take(state)?;
     if !found.scopes.contains(&S::SCOPE) {
         let detail = format!("this key lacks the scope `{}`", S::SCOPE.as_str());
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
@@ -216,7 +234,7 @@ fn authenticate<S: Needs>(state: &ApiState, stated: Option<&str>) -> Result<Call
     if found.is_token && !S::TAKES_TOKENS {
         return Err(Problem::new(StatusCode::FORBIDDEN, "a row-scoped token reads metrics and nothing else"));
     }
-    Ok(Caller { grant: found.grant, lease: found.lease, actor: found.actor, scope: PhantomData })
+    Ok(Caller { grant: found.grant, lease: found.lease, allowance, actor: found.actor, scope: PhantomData })
 }
 
 impl<S: Needs> FromRequestParts<ApiState> for Caller<S> {

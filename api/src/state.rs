@@ -139,7 +139,7 @@ impl ApiState {
         T: Send + 'static,
         Changing: Future<Output = Result<T, Problem>> + Send + 'static,
     {
-        let changing = tokio::spawn(request_id::carry(change(self.clone())));
+        let changing = tokio::spawn(request_id::Current::of_request().scope(change(self.clone())));
         changing.await.unwrap_or_else(|error| Err(Problem::internal(&error)))
     }
 

@@ -79,7 +79,9 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
     }
 }
 
-/// Defines a metric, or changes its definition. It counts from then on, without a restart; the same text again changes
+/// Defines a metric, or changes its definition
+///
+/// It counts from then on, without a restart; the same text again changes
 /// nothing.
 #[utoipa::path(
     put, path = "/v1/metrics/definitions/{name}", tag = "metrics", security(("api_key" = [])),

@@ -19,7 +19,9 @@ pub struct PageQuery {
     cursor: Option<String>,
 }
 
-/// Raw events, newest first. `next_cursor`, also in the `Link` header, leads to the next page: send the same body there.
+/// Raw events, newest first
+///
+/// `next_cursor`, also in the `Link` header, leads to the next page: send the same body there.
 #[utoipa::path(
     post, path = "/v1/events/query", tag = "events", security(("api_key" = [])),
     params(("cursor" = Option<String>, Query, description = "as in the body")),

@@ -17,6 +17,8 @@ use crate::feed::follow::Delivery;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
+/// Revisions of windows as server-sent events
+///
 /// Every revision of the workspace's windows, as it is committed. `event: window`, `data`: the window without its
 /// sketches, with `value`; `id`: the place in the log, which `Last-Event-ID` goes on from, every revision once.
 /// `event: reset` says that the place is gone and that older revisions were missed.

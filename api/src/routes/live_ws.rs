@@ -15,7 +15,8 @@ use tokio::task::AbortHandle;
 
 use super::live::{CHANNEL, Deliveries, checked_filter, start_from, subscribe};
 use super::openapi::ReadProblems;
-use crate::auth::{BrowserCaller, Grant, Lease, MetricsRead};
+use super::request_id;
+use crate::auth::{Allowance, BrowserCaller, Caller, Grant, Lease, MetricsRead};
 use crate::extract::parse;
 use crate::feed::follow::Delivery;
 use crate::problem::Problem;
@@ -54,11 +55,14 @@ struct Filter {
     value: String,
 }
 
-/// A WebSocket of JSON messages. Send `{"subscribe":{"id":"a","metrics":["clicks"],"grain":"hour",
+/// Revisions of windows over a WebSocket
+///
+/// JSON messages. Send `{"subscribe":{"id":"a","metrics":["clicks"],"grain":"hour",
 /// "filters":[{"dimension":"campaign","value":"men"}],"last_event_id":"…"}}` or `{"unsubscribe":"a"}`; get
 /// `{"subscribed":"a"}`, `{"subscription":"a","id":"…","window":{…}}`, `{"subscription":"a","id":"…","reset":"…"}`,
 /// `{"unsubscribed":"a"}`, `{"error":{…}}`; and `{"subscription":"a","id":"…"}`, the place to come back to, as soon as
-/// the subscription has caught up and with every heartbeat.
+/// the subscription has caught up and with every heartbeat. Each message counts as a request; a socket that sends more than
+/// its key's quota is closed with 1008.
 #[utoipa::path(
     get, path = "/v1/live", tag = "live", security(("api_key" = [])),
     params(("access_token" = Option<String>, Query, description = "the API key, for browsers")),
@@ -81,10 +85,13 @@ pub async fn live_socket(
         .read_buffer_size(READ_BUFFER_BYTES)
         // Every message is flushed.
         .write_buffer_size(0);
-    Ok(upgrade.on_upgrade(move |socket| async move {
-        if let Err(error) = Connection::new(state, caller.grant, caller.lease).run(socket).await {
-            tracing::debug!(%error, "a live socket ended");
-        }
+    let id = request_id::Current::of_request();
+    Ok(upgrade.on_upgrade(move |socket| {
+        id.scope(async move {
+            if let Err(error) = Connection::new(state, caller).run(socket).await {
+                tracing::debug!(%error, "a live socket ended");
+            }
+        })
     }))
 }
 
@@ -98,6 +105,7 @@ struct Connection {
     state: ApiState,
     grant: Grant,
     lease: Lease,
+    allowance: Allowance,
     subscriptions: HashMap<Arc<str>, AbortHandle>,
 }
 
@@ -108,8 +116,9 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    fn new(state: ApiState, grant: Grant, lease: Lease) -> Self {
-        Self { state, grant, lease, subscriptions: HashMap::new() }
+    fn new(state: ApiState, caller: Caller<MetricsRead>) -> Self {
+        let Caller { grant, lease, allowance, .. } = caller;
+        Self { state, grant, lease, allowance, subscriptions: HashMap::new() }
     }
 
     async fn run(mut self, mut socket: WebSocket) -> Result<(), axum::Error> {
@@ -121,15 +130,22 @@ impl Connection {
             tokio::select! {
                 message = socket.recv() => match message.transpose()? {
                     None | Some(Message::Close(_)) => return Ok(()),
-                    Some(Message::Text(text)) => {
-                        let answer = self.take(text.as_bytes(), &out).await;
+                    // Answers to our own pings.
+                    Some(Message::Pong(_)) => {}
+                    Some(message) => {
+                        // A message is a request: it costs one, whatever it says.
+                        if let Err(problem) = self.allowance.take(&self.state) {
+                            let frame = CloseFrame { code: close_code::POLICY, reason: problem.detail.into() };
+                            return socket.send(Message::Close(Some(frame))).await;
+                        }
+                        let message = match &message {
+                            Message::Text(text) => text.as_bytes(),
+                            Message::Binary(bytes) => bytes,
+                            _ => continue,
+                        };
+                        let answer = self.take(message, &out).await;
                         socket.send(Message::Text(answer.into())).await?;
                     }
-                    Some(Message::Binary(bytes)) => {
-                        let answer = self.take(&bytes, &out).await;
-                        socket.send(Message::Text(answer.into())).await?;
-                    }
-                    Some(Message::Ping(_) | Message::Pong(_)) => {}
                 },
                 Some((tag, delivery)) = deliveries.recv() => {
                     // What was still on its way when the client unsubscribed is dropped.

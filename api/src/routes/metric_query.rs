@@ -12,7 +12,9 @@ use crate::query::request::MetricQuery;
 use crate::query::view::Answer;
 use crate::state::ApiState;
 
-/// Metrics by window and dimension. Sums are exact decimals; averages, quantiles and derived metrics are doubles.
+/// Metrics by window and dimension
+///
+/// Sums are exact decimals; averages, quantiles and derived metrics are doubles.
 #[utoipa::path(
     post, path = "/v1/metrics/query", tag = "metrics", security(("api_key" = [])),
     request_body = MetricQuery,

@@ -24,14 +24,20 @@ pub async fn identify(request: Request, next: Next) -> Response {
 
 /// Of the request that is being answered; outside of any, a new one.
 pub fn current() -> String {
-    let id = CURRENT.try_with(Clone::clone).unwrap_or_else(|_| made());
-    String::from_utf8_lossy(id.as_bytes()).into_owned()
+    String::from_utf8_lossy(Current::of_request().0.as_bytes()).into_owned()
 }
 
-/// What goes on for the same request in a task of its own.
-pub fn carry<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
-    let id = CURRENT.try_with(Clone::clone).unwrap_or_else(|_| made());
-    CURRENT.scope(id, work)
+/// For what goes on for the same request in a task of its own.
+pub struct Current(HeaderValue);
+
+impl Current {
+    pub fn of_request() -> Self {
+        Self(CURRENT.try_with(Clone::clone).unwrap_or_else(|_| made()))
+    }
+
+    pub fn scope<T>(self, work: impl Future<Output = T>) -> impl Future<Output = T> {
+        CURRENT.scope(self.0, work)
+    }
 }
 
 /// Printable ASCII, and not long.

@@ -319,3 +319,35 @@ async fn a_socket_carries_many_subscriptions() {
     tokio::time::timeout(PATIENCE, closed).await.unwrap();
     tokio::time::timeout(PATIENCE, server).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn each_message_of_a_socket_counts_as_a_request() {
+    let config = ApiConfig { requests_per_minute: 4, ..ApiConfig::for_testing() };
+    let rig = Rig::with(config, MemoryFeed::new(2));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("ws://{}/v1/live?access_token=secret", listener.local_addr().unwrap());
+    let axum = |router, told| axum_on(listener, router, told);
+    let server = tokio::spawn(serve(rig.state.clone(), std::future::pending(), axum));
+    // One for the socket itself, and what it answers to pings is free.
+    let (mut socket, _) = tokio_tungstenite::connect_async(&address).await.unwrap();
+    let (mut answers, mut end) = (0, None);
+    while end.is_none() {
+        socket.send(Message::Pong(bytes::Bytes::new())).await.unwrap();
+        socket.send(Message::Text(json!({"unsubscribe": "nobody"}).to_string().into())).await.unwrap();
+        // Pings come between.
+        let answered = loop {
+            let message = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
+            match message {
+                Message::Text(_) => break None,
+                Message::Close(frame) => break frame,
+                _ => {}
+            }
+        };
+        answers += usize::from(answered.is_none());
+        end = answered;
+    }
+    let end = end.unwrap();
+    assert_eq!((answers, u16::from(end.code), &*end.reason), (3, 1008, "more than 4 requests a minute"));
+    assert!(tokio_tungstenite::connect_async(&address).await.is_err(), "the key's quota is used up");
+    server.abort();
+}

@@ -61,7 +61,18 @@ pub async fn check_or_create_topics(settings: &BackboneSettings, work: TopicWork
         let wanted = spec.topic.partitions(settings.partitions);
         let found = metadata.topics().iter().find(|topic| topic.name() == name);
         let state = match found {
-            Some(topic) if topic.partitions().len() == wanted as usize => present(&admin, spec, &name, work).await?,
+            Some(topic) if topic.partitions().len() == wanted as usize => {
+                let state = present(&admin, spec, &name, work).await?;
+                let replicas = topic.partitions().iter().map(|partition| partition.replicas().len()).min();
+                match replicas.filter(|replicas| *replicas != settings.replication as usize) {
+                    // Which broker takes which replica is for a person, or a tool that knows the brokers' load.
+                    Some(replicas) => format!(
+                        "{state}; its replication factor is {replicas}, not {} (kafka-reassign-partitions.sh changes it)",
+                        settings.replication
+                    ),
+                    None => state,
+                }
+            }
             // More would move keys to other partitions, and take them from their order and their state.
             Some(topic) => format!("has {} partitions, the settings say {wanted}", topic.partitions().len()),
             None if work == TopicWork::Check => "missing".to_owned(),

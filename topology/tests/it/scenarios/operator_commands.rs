@@ -78,6 +78,8 @@ fn assert_topics_are_planned_and_applied(stack: &Stack) {
     let changed = topics(&["--apply"]);
     assert!(changed.contains("changed: ") && changed.contains("not 604800000"), "{changed}");
     wait_until("the retention is back", LIMIT, || Ok(topics(&["--check"]).trim_end().ends_with("present"))).unwrap();
+    let (text, success) = stack.try_command_with(&["topics", "--check"], &[("NEONHUB_REPLICATION", "3")]);
+    assert!(success && text.contains("its replication factor is 1, not 3"), "{text}");
     let resource = [ResourceSpecifier::Topic(&topic)];
     let described = runtime.block_on(admin.describe_configs(&resource, &AdminOptions::new())).unwrap();
     let entries = &described[0].as_ref().unwrap().entries;
