@@ -16,6 +16,8 @@ struct Inner {
     starts: Vec<u64>,
     is_away: bool,
     readers: usize,
+    /// Readers that there have been.
+    opened: usize,
 }
 
 #[derive(Debug)]
@@ -30,8 +32,13 @@ pub struct MemoryFeed(Arc<Shared>);
 impl MemoryFeed {
     #[must_use]
     pub fn new(partitions: usize) -> Self {
-        let inner =
-            Inner { partitions: vec![Vec::new(); partitions], starts: vec![0; partitions], is_away: false, readers: 0 };
+        let inner = Inner {
+            partitions: vec![Vec::new(); partitions],
+            starts: vec![0; partitions],
+            is_away: false,
+            readers: 0,
+            opened: 0,
+        };
         Self(Arc::new(Shared { inner: Mutex::new(inner), changed: Condvar::new() }))
     }
 
@@ -68,10 +75,10 @@ impl MemoryFeed {
         offset
     }
 
-    /// Waits until so many readers are open; false: they are not after so long.
+    /// Waits until so many readers are left of so many that were opened at least; false: they are not after so long.
     #[must_use]
-    pub fn await_readers(&self, count: usize, timeout: Duration) -> bool {
-        let others = |inner: &mut Inner| inner.readers != count;
+    pub fn await_readers_left(&self, left: usize, opened: usize, timeout: Duration) -> bool {
+        let others = |inner: &mut Inner| inner.readers != left || inner.opened < opened;
         let waited = self.0.changed.wait_timeout_while(self.lock(), timeout, others);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
@@ -127,6 +134,7 @@ impl FeedLog for MemoryFeed {
         let mut inner = self.lock();
         inner.check()?;
         inner.readers += 1;
+        inner.opened += 1;
         self.0.changed.notify_all();
         Ok(Box::new(MemoryReader { feed: self.clone(), next: from.to_vec() }))
     }

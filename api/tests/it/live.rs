@@ -125,7 +125,7 @@ async fn a_client_that_reads_nothing_for_long_keeps_no_reader_and_misses_nothing
     let mut client = Client::open(&rig, "from=earliest", None).await;
     let feed = rig.feed.clone();
     // The hub has one for itself.
-    let given_back = move || feed.await_readers(2, PATIENCE) && feed.await_readers(1, PATIENCE);
+    let given_back = move || feed.await_readers_left(1, 2, PATIENCE);
     assert!(tokio::task::spawn_blocking(given_back).await.unwrap());
     let expected: Vec<_> = (1..=200).map(|revision| ("men".to_owned(), revision)).collect();
     assert_eq!(client.revisions(200).await, expected);
