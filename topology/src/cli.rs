@@ -304,7 +304,7 @@ impl Cli {
                     let options = ReplayOptions {
                         files,
                         mapping,
-                        url: url.unwrap_or_else(|| format!("http://{}", settings.ingest_addr)),
+                        url: url.map_or_else(|| own_url(&settings, settings.ingest_addr, "--url"), Ok)?,
                         write_key: write_key
                             .ok_or_else(|| anyhow::anyhow!("give --write-key or set NEONHUB_BOOTSTRAP_WRITE_KEY"))?,
                         rate,
@@ -315,13 +315,18 @@ impl Cli {
                     return Ok(exit_code(replay::run(options).await?.is_clean()));
                 }
                 Command::Status { ingest, processors, api, watch, json } => {
-                    let or = |named: Vec<String>, address: std::net::SocketAddr| {
-                        if named.is_empty() { vec![format!("http://{address}")] } else { named }
+                    let or_own = |named: Vec<String>, address, option| {
+                        if named.is_empty() {
+                            Ok(vec![own_url(&settings, address, option)?])
+                        } else {
+                            anyhow::Ok(named)
+                        }
                     };
+                    let processors_url = format!("http://{}", settings.processors_addr);
                     let targets = Targets {
-                        ingest: or(ingest, settings.ingest_addr),
-                        processors: or(processors, settings.processors_addr),
-                        api: or(api, settings.api_addr),
+                        ingest: or_own(ingest, settings.ingest_addr, "--ingest")?,
+                        processors: if processors.is_empty() { vec![processors_url] } else { processors },
+                        api: or_own(api, settings.api_addr, "--api")?,
                     };
                     return show_status(&targets, watch, json).await;
                 }
@@ -343,7 +348,7 @@ impl Cli {
                 Command::Keys { command, url, api_key, json } => {
                     let api_key = api_key.or_else(|| settings.access.api_key.clone());
                     let target = keys::Target {
-                        url: url.unwrap_or_else(|| format!("http://{}", settings.api_addr)),
+                        url: url.map_or_else(|| own_url(&settings, settings.api_addr, "--url"), Ok)?,
                         api_key: api_key
                             .ok_or_else(|| anyhow::anyhow!("give --api-key or set NEONHUB_BOOTSTRAP_API_KEY"))?,
                     };
@@ -403,11 +408,21 @@ fn print_settings() {
     }
 }
 
+/// Where a role of these settings answers the commands, which speak plain HTTP alone.
+fn own_url(settings: &Settings, address: std::net::SocketAddr, option: &str) -> anyhow::Result<String> {
+    anyhow::ensure!(
+        settings.tls.is_none(),
+        "{address} speaks TLS (NEONHUB_TLS_CERTIFICATE_FILE), and this command speaks plain HTTP: name a tunnel to it with {option}"
+    );
+    Ok(format!("http://{address}"))
+}
+
 async fn run_up(settings: &Settings, library: PathBuf) -> anyhow::Result<()> {
     let traces = Traces::start(settings, "neonhub")?;
     let mut stack = up::start(settings, library, traces.tracer()).await?;
-    println!("ingest      http://{}", stack.ingest_addr);
-    println!("query API   http://{}  (documentation at /docs)", stack.api_addr);
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    println!("ingest      {scheme}://{}", stack.ingest_addr);
+    println!("query API   {scheme}://{}  (documentation at /docs)", stack.api_addr);
     println!("processors  http://{}  (/health/ready, /metrics)", stack.processors_addr);
     println!("ClickHouse  {}", stack.clickhouse_url);
     let outcome = tokio::select! {

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use super::Stop;
 use crate::clients::{self, Backbone};
 use crate::clock;
-use crate::serving::Server;
+use crate::serving::{Server, Tls};
 use crate::settings::Settings;
 
 /// Serves until it is told to stop. `keys` is filled by whoever follows `control`.
@@ -51,7 +51,8 @@ pub async fn run(
     };
     let state = ApiState::start(config, parts)?;
     tracing::info!(address = %listener.local_addr()?, "query API listens");
-    let server = Server::new(listener, settings.connections.clone(), state.telemetry().registry())?;
+    let tls = settings.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
+    let server = Server::new(listener, settings.connections.clone(), state.telemetry().registry())?.with_tls(tls);
     serve(state, async move { stop.stopped().await }, |router, told_to_stop| server.serve(router, told_to_stop)).await;
     Ok(())
 }

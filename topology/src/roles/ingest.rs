@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use super::Stop;
 use crate::clients::Backbone;
 use crate::clock;
-use crate::serving::Server;
+use crate::serving::{Server, Tls};
 use crate::settings::Settings;
 
 /// Serves until it is told to stop; then drains. `keys` is filled by whoever follows `control`.
@@ -32,7 +32,8 @@ pub async fn run(
         Arc::new(clock::random),
     )?;
     tracing::info!(address = %listener.local_addr()?, "ingest listens");
-    let server = Server::new(listener, settings.connections.clone(), state.registry())?;
+    let tls = settings.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
+    let server = Server::new(listener, settings.connections.clone(), state.registry())?.with_tls(tls);
     serve(state, async move { stop.stopped().await }, |router, told_to_stop| server.serve(router, told_to_stop))
         .await?;
     Ok(())

@@ -15,6 +15,7 @@ use crate::clients::{Backbone, TopicWork, check_or_create_topics, migrate};
 use crate::clock;
 use crate::embedded::log::Log;
 use crate::embedded::olap::supervisor::OlapChild;
+use crate::serving::Tls;
 use crate::settings::Settings;
 
 /// A running stack and where it answers.
@@ -44,7 +45,8 @@ pub async fn start(settings: &Settings, library: PathBuf, tracer: &Tracer) -> an
     );
     std::fs::create_dir_all(&settings.data_dir)
         .map_err(|error| anyhow::anyhow!("NEONHUB_DATA_DIR = `{}`: {error}", settings.data_dir.display()))?;
-    // Addresses first: a port that is taken should not cost the start of a database.
+    // Certificate and addresses first: a file that is missing or a port that is taken should not cost the start of a database.
+    settings.tls.as_ref().map(Tls::load).transpose()?;
     let ingest_listener = listen("NEONHUB_INGEST_ADDR", settings.ingest_addr).await?;
     let api_listener = listen("NEONHUB_API_ADDR", settings.api_addr).await?;
     let processors_listener = listen("NEONHUB_PROCESSORS_ADDR", settings.processors_addr).await?;

@@ -2,19 +2,23 @@
 //! connection is some 25 KiB, mostly two buffers of 8 KiB that it never lets go. It lives only while there is something to
 //! do for it.
 
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1::UpgradeableConnection;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
 
 use super::activity::Activity;
 use super::counters::Cause;
 use super::exchange::Exchanges;
 use super::farewell;
 use super::socket::{Protocol, Socket};
+use super::stream::Stream;
 
 /// A quiet connection is parked after so long: beyond the pause between two requests of a busy client, so that it pays
 /// nothing for this; and short, since the connections that had a request within this time are those that need memory.
@@ -32,6 +36,42 @@ fn is_told_to_stop(stopping: &Stopping) -> bool {
     *stopping.borrow() || stopping.has_changed().is_err()
 }
 
+/// Shakes hands, then serves what comes over TLS.
+pub async fn live_over_tls(stream: TcpStream, acceptor: TlsAcceptor, activity: Arc<Activity>, mut stopping: Stopping) {
+    // On the heap, to be given back when it is done.
+    let shaking = Box::pin(shake_hands(stream, acceptor, activity, &mut stopping));
+    if let Some(socket) = shaking.await {
+        live(socket, stopping).await;
+    }
+}
+
+/// `None`: the connection is over. One that waits for its client makes room for others, like one without a request.
+async fn shake_hands(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    activity: Arc<Activity>,
+    stopping: &mut Stopping,
+) -> Option<Socket> {
+    let server = Arc::clone(&activity.server);
+    let spot = server.room.park();
+    let cause = tokio::select! {
+        shaken = timeout(server.limits.head_timeout, acceptor.accept(stream)) => match shaken {
+            Ok(Ok(stream)) => return Some(Socket::new(Stream::Tls(Box::new(stream)), activity)),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                tracing::debug!(%error, "a TLS handshake failed");
+                Cause::BadHandshake
+            }
+            // The client has gone.
+            Ok(Err(_)) => return None,
+            Err(_) => Cause::SlowHandshake,
+        },
+        () = spot.told_to_go() => Cause::Displaced,
+        () = told_to_stop(stopping) => return None,
+    };
+    server.counters.ended(cause);
+    None
+}
+
 /// Serves what comes over the socket until one side has had enough.
 pub async fn live(mut socket: Socket, mut stopping: Stopping) {
     while parked(&mut socket, &mut stopping).await {
@@ -39,6 +79,7 @@ pub async fn live(mut socket: Socket, mut stopping: Stopping) {
         let Some(quiet) = Box::pin(awake(socket, stopping.clone())).await else { return };
         socket = quiet;
     }
+    socket.into_stream().close();
 }
 
 /// Waits for the next request to begin. False: the connection is over.

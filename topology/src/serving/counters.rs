@@ -5,6 +5,11 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 /// Why a connection was ended from this side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
+    /// A TLS handshake was not done in time.
+    SlowHandshake,
+    /// What came was no TLS, or client and server have no version, cipher or protocol in common, or the client does not
+    /// trust the certificate.
+    BadHandshake,
     /// A request's head was not whole in time.
     SlowHead,
     /// A request's body came too slowly.
@@ -20,6 +25,8 @@ pub enum Cause {
 impl Cause {
     fn label(self) -> &'static str {
         match self {
+            Self::SlowHandshake => "slow_handshake",
+            Self::BadHandshake => "bad_handshake",
             Self::SlowHead => "slow_head",
             Self::SlowBody => "slow_body",
             Self::SlowReader => "slow_reader",

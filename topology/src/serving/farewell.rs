@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -35,7 +35,7 @@ fn answer(status: u16, title: &str, code: &str, detail: &str, headers: &str) -> 
 
 /// Says `last_words` and closes. What the client still sends is read for a while: a socket that is closed with unread bytes
 /// is reset, and the reset would overtake the words.
-pub async fn say(mut stream: TcpStream, last_words: &str) {
+pub async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, last_words: &str) {
     let saying = async {
         stream.write_all(last_words.as_bytes()).await?;
         stream.shutdown().await?;

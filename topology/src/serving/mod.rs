@@ -6,20 +6,23 @@
 //! | a client that | is |
 //! |---|---|
 //! | sends no request | parked for about a kilobyte; ended after `idle_timeout`, or when its place is needed |
+//! | sends no TLS handshake, half of one or plain HTTP, where TLS is spoken | ended after `head_timeout`, or at once |
 //! | sends a head slowly | answered 408 after `head_timeout` |
 //! | sends a head over 64 KiB, or over 100 headers | answered 431 |
 //! | sends a body slowly | broken off: the service reads `TimedOut`, and answers 408 |
 //! | does not read its answer, stream or socket | reset after `stall_timeout`; twice that while the system buffers all of it |
-//! | comes when all places are taken by busy clients | answered 503 at once, with `Retry-After` |
+//! | comes when all places are taken by busy clients | answered 503 at once, with `Retry-After`; over TLS just closed |
 //!
 //! It is told 503, and does not wait in the listen backlog: there it would wait behind the same clients that took the
-//! places, without knowing, and so would the probes of a load balancer, which has better instances to send it to.
+//! places, without knowing, and so would the probes of a load balancer, which has better instances to send it to. Over TLS
+//! the words would cost a handshake, which is more than there is to spare then.
 //!
 //! | file | what |
 //! |---|---|
 //! | `limits`, `counters` | what clients may take; what became of connections |
 //! | `room` | how many connections there are, and which idle one makes room |
 //! | `connection` | parked, awake, over |
+//! | `tls`, `stream` | the certificate and its reload; TCP, or TLS on it |
 //! | `socket`, `request_body`, `exchange`, `unread` | hyper's parts, each with an end to waiting |
 //! | `activity` | what a connection is doing |
 //! | `farewell` | answers where no service speaks |
@@ -35,8 +38,10 @@ mod limits;
 mod request_body;
 mod room;
 mod socket;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod unread;
 
 use std::future::Future;
@@ -52,12 +57,15 @@ use prometheus::Registry;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
 use activity::Activity;
 use counters::Counters;
 pub use limits::ConnectionLimits;
 use room::{Entry, Room};
 use socket::Socket;
+use stream::Stream;
+pub use tls::{Tls, TlsError, TlsFiles};
 
 /// Farewells to clients without a place, at one time; beyond them they are just closed.
 const MOST_FAREWELLS: usize = 256;
@@ -70,6 +78,7 @@ pub struct Server {
     listener: TcpListener,
     limits: ConnectionLimits,
     counters: Counters,
+    tls: Option<Arc<Tls>>,
 }
 
 /// What all connections of a server share.
@@ -93,7 +102,13 @@ impl Server {
         registry: &Registry,
     ) -> Result<Self, prometheus::Error> {
         let limits = ConnectionLimits { max_open: descriptors::connections_at_most(limits.max_open), ..limits };
-        Ok(Self { listener, limits, counters: Counters::register(registry)? })
+        Ok(Self { listener, limits, counters: Counters::register(registry)?, tls: None })
+    }
+
+    /// Speaks TLS alone, if there is a certificate.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Serves until `stop` resolves; then accepts no more, and returns when every request under way is answered.
@@ -101,6 +116,11 @@ impl Server {
         let shared = Arc::new(Shared::new(router, self.limits, self.counters));
         let (stopping, told_to_stop) = watch::channel(false);
         let farewells = Arc::new(Semaphore::new(MOST_FAREWELLS));
+        // Ends with this function.
+        let mut following = JoinSet::new();
+        if let Some(tls) = &self.tls {
+            following.spawn(Arc::clone(tls).follow_files());
+        }
         let mut stop = pin!(stop);
         loop {
             let stream = tokio::select! {
@@ -110,7 +130,9 @@ impl Server {
             prepare(&stream, &shared.limits);
             if shared.room.enter() == Entry::Full {
                 shared.counters.refused.inc();
-                if let Ok(permit) = Arc::clone(&farewells).try_acquire_owned() {
+                if self.tls.is_none()
+                    && let Ok(permit) = Arc::clone(&farewells).try_acquire_owned()
+                {
                     tokio::spawn(async move {
                         farewell::reply(stream, &farewell::TOO_MANY).await;
                         drop(permit);
@@ -118,8 +140,16 @@ impl Server {
                 }
                 continue;
             }
-            let socket = Socket::new(stream, Activity::new(Arc::clone(&shared)));
-            tokio::spawn(connection::live(socket, told_to_stop.clone()));
+            let (activity, told_to_stop) = (Activity::new(Arc::clone(&shared)), told_to_stop.clone());
+            match &self.tls {
+                None => {
+                    let socket = Socket::new(Stream::Plain(stream), activity);
+                    tokio::spawn(connection::live(socket, told_to_stop));
+                }
+                Some(tls) => {
+                    tokio::spawn(connection::live_over_tls(stream, tls.acceptor(), activity, told_to_stop));
+                }
+            }
         }
         drop((self.listener, told_to_stop));
         stopping.send_replace(true);

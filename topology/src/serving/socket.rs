@@ -10,11 +10,11 @@ use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::activity::Activity;
 use super::counters::Cause;
+use super::stream::Stream;
 
 /// What an HTTP/2 connection begins with (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -28,7 +28,7 @@ pub enum Protocol {
 }
 
 pub struct Socket {
-    stream: TokioIo<TcpStream>,
+    stream: TokioIo<Stream>,
     /// Read, but not yet taken by hyper.
     unread: Bytes,
     /// Runs while a write waits. On the heap, since most never do.
@@ -37,7 +37,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    pub fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+    pub fn new(stream: Stream, activity: Arc<Activity>) -> Self {
         Self { stream: TokioIo::new(stream), unread: Bytes::new(), stall: None, activity }
     }
 
@@ -85,11 +85,11 @@ impl Socket {
         !self.unread.is_empty()
     }
 
-    pub fn into_stream(self) -> TcpStream {
+    pub fn into_stream(self) -> Stream {
         self.stream.into_inner()
     }
 
-    fn bounded(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn bounded<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             if self.stall.take().is_some() {
                 self.activity.set_write_blocked(false);
@@ -104,10 +104,15 @@ impl Socket {
         ready!(stall.as_mut().poll(context));
         self.activity.server.counters.ended(Cause::SlowReader);
         // What the system still holds for this client goes with it.
-        if let Err(error) = self.stream.inner().set_zero_linger() {
+        if let Err(error) = self.stream.inner().tcp().set_zero_linger() {
             tracing::debug!(%error, "SO_LINGER");
         }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// The last bytes of an answer may wait in the stream, after all of it was written.
+    fn bounded_if_held(&mut self, context: &mut Context<'_>, flushed: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        if self.stream.inner().holds_written() { self.bounded(context, flushed) } else { flushed }
     }
 
     fn counted<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -164,10 +169,12 @@ impl Write for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.bounded_if_held(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let shut_down = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.bounded_if_held(context, shut_down)
     }
 }

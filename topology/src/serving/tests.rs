@@ -1,5 +1,7 @@
 //! Clients of every kind against a server with little patience, over real sockets.
 
+mod over_tls;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,14 +14,14 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use prometheus::Registry;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::counters::Counters;
-use super::{ConnectionLimits, Server, Shared};
+use super::{ConnectionLimits, Server, Shared, Tls};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -42,10 +44,14 @@ struct Rig {
 
 impl Rig {
     async fn start(limits: ConnectionLimits) -> Self {
+        Self::start_with(limits, None).await
+    }
+
+    async fn start_with(limits: ConnectionLimits, tls: Option<Arc<Tls>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (registry, begun, go_on) = (Registry::new(), Arc::<AtomicUsize>::default(), Arc::<Notify>::default());
-        let server = Server::new(listener, limits, &registry).unwrap();
+        let server = Server::new(listener, limits, &registry).unwrap().with_tls(tls);
         let (stop, stopped) = oneshot::channel();
         let router = router(Arc::clone(&begun), Arc::clone(&go_on));
         let serving = tokio::spawn(server.serve(router, async move { drop(stopped.await) }));
@@ -106,7 +112,7 @@ fn router(begun: Arc<AtomicUsize>, go_on: Arc<Notify>) -> Router {
 }
 
 /// Reads until `end` has come.
-async fn read_until(client: &mut TcpStream, end: &str) -> String {
+async fn read_until(client: &mut (impl AsyncRead + Unpin), end: &str) -> String {
     let (mut text, mut into) = (String::new(), [0; 4_096]);
     while !text.ends_with(end) {
         let read = timeout(DEADLINE, client.read(&mut into)).await.unwrap().unwrap();
@@ -117,7 +123,7 @@ async fn read_until(client: &mut TcpStream, end: &str) -> String {
 }
 
 /// Reads until the server closes.
-async fn read_all(client: &mut TcpStream) -> String {
+async fn read_all(client: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
     timeout(DEADLINE, client.read_to_end(&mut bytes)).await.unwrap().unwrap();
     String::from_utf8(bytes).unwrap()

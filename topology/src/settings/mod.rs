@@ -20,7 +20,7 @@ pub use kept::kept_secret;
 pub use parse::{SettingError, Values};
 pub use table::{SETTINGS, Setting};
 
-use crate::serving::ConnectionLimits;
+use crate::serving::{ConnectionLimits, TlsFiles};
 
 /// What the process was told.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// Of ingest, and of the query API.
     pub connections: ConnectionLimits,
+    /// Of both; `None`: plain HTTP.
+    pub tls: Option<TlsFiles>,
     pub processing: ProcessingSettings,
 }
 
@@ -289,6 +291,19 @@ impl Settings {
                 idle_timeout: Duration::from_millis(values.number("idle_timeout_ms", 100, 86_400_000)?),
                 ..ConnectionLimits::default()
             },
+            tls: match (values.path("tls_certificate_file"), values.path("tls_key_file")) {
+                (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+                (None, None) => None,
+                (Some(_), None) => {
+                    return Err(
+                        values.wrong("tls_key_file", "NEONHUB_TLS_CERTIFICATE_FILE is set, which needs its key")
+                    );
+                }
+                (None, Some(_)) => {
+                    return Err(values
+                        .wrong("tls_certificate_file", "NEONHUB_TLS_KEY_FILE is set, which needs its certificate"));
+                }
+            },
             processing: ProcessingSettings {
                 workers: values.number("workers", 1, 256)?,
                 commit_interval: Duration::from_millis(values.number("commit_interval_ms", 1, 60_000)?),
@@ -351,6 +366,18 @@ mod tests {
         assert_eq!(named, Origins::Named(expected.into()));
         for wrong in ["a.example", "https://a.example/", "https://", "*"] {
             assert!(read(&[("NEONHUB_INGEST_ORIGINS", wrong)]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_comes_with_its_key() {
+        let (certificate, key) = (("NEONHUB_TLS_CERTIFICATE_FILE", "/c.pem"), ("NEONHUB_TLS_KEY_FILE", "/k.pem"));
+        assert_eq!(read(&[]).unwrap().tls, None);
+        let files = TlsFiles { certificate: "/c.pem".into(), key: "/k.pem".into() };
+        assert_eq!(read(&[certificate, key]).unwrap().tls, Some(files));
+        for (given, missing) in [(certificate, key.0), (key, certificate.0)] {
+            let error = read(&[given]).unwrap_err().to_string();
+            assert!(error.starts_with(missing), "{error}");
         }
     }
 

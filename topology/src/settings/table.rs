@@ -73,6 +73,16 @@ pub const SETTINGS: &[Setting] = &[
     open("head_timeout_ms", "10000", "From the first byte of a request's head to its last."),
     open("stall_timeout_ms", "10000", "The longest pause of a client that sends a body or reads an answer."),
     open("idle_timeout_ms", "75000", "How long a connection is kept open for its next request."),
+    open(
+        "tls_certificate_file",
+        "",
+        "PEM: ingest and the query API speak TLS with this certificate and those that lead to its root; empty: plain HTTP.",
+    ),
+    open(
+        "tls_key_file",
+        "",
+        "PEM: the key of that certificate, not encrypted. Both files are followed as they change.",
+    ),
     open("workers", "1", "Threads of each processor in this process."),
     open("commit_interval_ms", "100", "The longest that processed records wait for their commit."),
     open("dedup_window_seconds", "3600", "A message id that comes again within this time is a retry."),
