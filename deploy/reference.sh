@@ -54,9 +54,9 @@ settings_page() {
   heading Settings
   printf 'Where values come from, and which of them are secret: [README](../../README.md#settings).\n\n'
   printf '| name | default | meaning |\n|---|---|---|\n'
-  # The default begins at the 36th character; a blank there is no default.
+  # The default begins at the 42nd character; a blank there is no default.
   ask settings | cells | awk '{
-    rest = substr($0, 36); value = "–"
+    rest = substr($0, 42); value = "–"
     if (rest !~ /^ /) { value = "`" $2 "`"; sub(/^[^ ]+/, "", rest) }
     sub(/^ +/, "", rest)
     printf "| `%s` | %s | %s |\n", $1, value, rest

@@ -17,6 +17,7 @@ use neonhub_schemas::access::{Lookup, Scope};
 use subtle::ConstantTimeEq;
 
 pub use limits::RateLimits;
+pub(crate) use limits::over_limit;
 
 use crate::config::ApiKey;
 use crate::problem::Problem;

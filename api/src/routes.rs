@@ -22,6 +22,7 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use neonhub_schemas::over_limit::OverLimit;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -31,6 +32,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
+use crate::auth::over_limit;
 use crate::config::Origins;
 use crate::problem::Problem;
 use crate::state::ApiState;
@@ -135,7 +137,10 @@ async fn observe(State(state): State<ApiState>, request: Request, next: Next) ->
     };
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let begun = Instant::now();
-    let response = next.run(request).await;
+    let response = match request.extensions().get::<OverLimit>() {
+        Some(over) => over_limit(over).into_response(),
+        None => next.run(request).await,
+    };
     let telemetry = state.telemetry();
     let status = response.status();
     telemetry.requests.with_label_values(&[method.as_str(), &route, status.as_str()]).inc();

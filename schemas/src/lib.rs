@@ -13,6 +13,7 @@ pub mod json_schema;
 pub mod metric;
 pub mod micros;
 pub mod migrations;
+pub mod over_limit;
 pub mod record;
 mod scanner;
 pub mod sketch;

@@ -404,7 +404,7 @@ fn exit_code(is_fine: bool) -> ExitCode {
 fn print_settings() {
     for setting in SETTINGS {
         let name = format!("NEONHUB_{}", setting.name.to_ascii_uppercase());
-        println!("{name:<34} {:<22} {}", setting.default, setting.about);
+        println!("{name:<40} {:<22} {}", setting.default, setting.about);
     }
 }
 

@@ -11,6 +11,7 @@ use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use neonhub_schemas::over_limit::OverLimit;
 
 use crate::problem::Problem;
 use crate::state::Clock;
@@ -76,14 +77,19 @@ impl RateLimits {
         seen.last_ms = now_ms;
         match seen.limiter.check() {
             Ok(()) => Ok(()),
-            Err(not_until) => Err(too_many(not_until.wait_time_from(clock.now()), per_minute)),
+            Err(not_until) => Err(too_many(not_until.wait_time_from(clock.now()), per_minute, "a minute")),
         }
     }
 }
 
-fn too_many(wait: Duration, per_minute: NonZeroU32) -> Problem {
+/// The same for an address, whose requests are counted before they come here.
+pub(crate) fn over_limit(over: &OverLimit) -> Problem {
+    too_many(over.wait, over.per_minute, "a minute from this address")
+}
+
+fn too_many(wait: Duration, per_minute: NonZeroU32, per: &str) -> Problem {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    let detail = format!("more than {per_minute} requests a minute");
+    let detail = format!("more than {per_minute} requests {per}");
     let policy = HeaderValue::try_from(format!("\"requests\";q={per_minute};w={}", MINUTE.as_secs()));
     let state = HeaderValue::try_from(format!("\"requests\";r=0;t={}", seconds.max(1)));
     let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)

@@ -308,3 +308,18 @@ async fn a_key_has_a_quota_of_requests() {
     rig.now.fetch_add(20_000, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(rig.get("/v1/metrics").await.status.as_u16(), 200);
 }
+
+#[tokio::test]
+async fn an_address_over_its_limit_is_told_when_to_come_back() {
+    let rig = Rig::new();
+    let per_minute = std::num::NonZeroU32::new(6_000).unwrap();
+    let over = neonhub_schemas::over_limit::OverLimit { wait: std::time::Duration::from_millis(1_500), per_minute };
+    for path in ["/v1/metrics", "/nothing", "/openapi.json"] {
+        let request = axum::http::Request::get(path).header("authorization", "Bearer secret").extension(over);
+        let answer = rig.send(request.body(axum::body::Body::empty()).unwrap()).await;
+        answer.problem(429);
+        assert_eq!(answer.headers["retry-after"], "2", "{path}");
+        assert_eq!(answer.headers["ratelimit-policy"], r#""requests";q=6000;w=60"#);
+        assert!(answer.text.contains("from this address"), "{}", answer.text);
+    }
+}

@@ -7,6 +7,7 @@ use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use neonhub_schemas::NewRecord;
+use neonhub_schemas::over_limit::OverLimit;
 use neonhub_schemas::trace::TraceContext;
 
 use super::answer::Accepted;
@@ -16,6 +17,7 @@ use super::http_span::HttpSpan;
 use super::judgement::{Judge, Judgement};
 use super::pixel;
 use super::problem::Problem;
+use super::quota::write_over_limit;
 use super::request_id::{REQUEST_ID, request_id};
 use super::state::IngestState;
 
@@ -60,6 +62,9 @@ pub(super) async fn answer(state: IngestState, door: Door, request: Request) -> 
     if let Some((key, verdict)) = judge.quota {
         key.quota.write_headers(verdict, headers);
     }
+    if let Some(over) = head.extensions.get::<OverLimit>() {
+        write_over_limit(over, headers);
+    }
     headers.insert(REQUEST_ID, id);
     state.metrics().request(door.label(), response.status(), started.elapsed());
     response
@@ -73,6 +78,9 @@ async fn work(
     trace: Option<TraceContext>,
 ) -> Result<Accepted, Box<Problem>> {
     let state = judge.state;
+    if let Some(over) = head.extensions.get::<OverLimit>() {
+        return Err(Box::new(Problem::over_limit(over)));
+    }
     let read = if *door == Door::Pixel { Ok(PlainBody::none()) } else { read_body(state, &head.headers, body).await };
     // What was reserved for the body stays so until its records are on the log.
     let (judgement, _reserved) = match read {

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use neonhub_schemas::over_limit::OverLimit;
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
@@ -77,6 +78,12 @@ impl Problem {
         Self { retry_after: Some(retry_after), ..problem }
     }
 
+    pub(super) fn over_limit(over: &OverLimit) -> Self {
+        let detail = format!("more than {} requests a minute from this address", over.per_minute);
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests_of_address", detail);
+        Self { retry_after: Some(over.wait), ..problem }
+    }
+
     pub(super) fn log_failed(error: &SinkError) -> Self {
         match error {
             SinkError::Unavailable { retry_after, .. } => Self::unavailable(
@@ -130,7 +137,7 @@ pub enum EventProblems {
     /// The body's `Content-Encoding` is not supported.
     #[response(status = 415, content_type = "application/problem+json")]
     UnsupportedEncoding(Problem),
-    /// The write key's quota is used up; see `Retry-After` and `RateLimit`.
+    /// The quota of the write key or of the address is used up; see `Retry-After` and `RateLimit`.
     #[response(status = 429, content_type = "application/problem+json")]
     TooManyRequests(Problem),
     /// The log does not take these events.

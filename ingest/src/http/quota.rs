@@ -11,6 +11,7 @@ use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use neonhub_schemas::over_limit::OverLimit;
 
 use super::state::Clock;
 
@@ -93,12 +94,23 @@ impl KeyQuota {
         let mut state = String::with_capacity(48);
         // Writing into memory cannot fail.
         let _infallible = write!(state, "\"events\";r={remaining};t={reset}");
-        for (name, value) in [(RATELIMIT_POLICY, self.policy.clone()), (RATELIMIT, HeaderValue::try_from(state).ok())] {
-            if let Some(value) = value {
-                headers.insert(name, value);
-            }
+        insert(headers, self.policy.clone(), HeaderValue::try_from(state).ok());
+    }
+}
+
+fn insert(headers: &mut HeaderMap, policy: Option<HeaderValue>, state: Option<HeaderValue>) {
+    for (name, value) in [(RATELIMIT_POLICY, policy), (RATELIMIT, state)] {
+        if let Some(value) = value {
+            headers.insert(name, value);
         }
     }
+}
+
+/// The same for the limit of an address.
+pub(super) fn write_over_limit(over: &OverLimit, headers: &mut HeaderMap) {
+    let policy = format!("\"requests\";q={};w=60", over.per_minute);
+    let state = format!("\"requests\";r=0;t={}", whole_seconds(over.wait));
+    insert(headers, HeaderValue::try_from(policy).ok(), HeaderValue::try_from(state).ok());
 }
 
 /// Rounded up, and never 0: a client that waits so long is let in.

@@ -18,11 +18,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use neonhub_schemas::Kind;
+use neonhub_schemas::over_limit::OverLimit;
 use serde_json::json;
 
 use super::answer::Accepted;
 use super::door::{Door, TRACKING_PATHS};
 use super::problem::{EventProblems, Problem};
+use super::quota::write_over_limit;
 use super::request_id::{REQUEST_ID, request_id};
 use super::state::IngestState;
 use super::{health, intake, pixel};
@@ -42,7 +44,12 @@ pub fn router(state: IngestState) -> Router {
     let (router, document) = documented().split_for_parts();
     // As bytes: handlers are cloned for every connection, and the document is two megabytes of small strings.
     let document = Bytes::from(document.to_json().unwrap_or_default());
-    let answer = move || async move { ([(CONTENT_TYPE, "application/json")], document) };
+    let answer = move |State(state): State<IngestState>, request: Request| async move {
+        match request.extensions().get::<OverLimit>() {
+            Some(over) => with_id(&state, &request, Problem::over_limit(over)),
+            None => ([(CONTENT_TYPE, "application/json")], document).into_response(),
+        }
+    };
     router
         .route("/openapi.json", axum::routing::get(answer))
         .fallback(no_route)
@@ -294,11 +301,16 @@ async fn wrong_method(State(state): State<IngestState>, method: Method, request:
 }
 
 fn with_id(state: &IngestState, request: &Request, problem: Problem) -> Response {
+    let over = request.extensions().get::<OverLimit>();
+    let problem = over.map_or(problem, Problem::over_limit);
     let id = request_id(state, request.headers());
     state.metrics().request("none", StatusCode::from_u16(problem.status).unwrap_or_default(), Duration::ZERO);
     let request_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
     let mut response = Problem { request_id, ..problem }.into_response();
     response.headers_mut().insert(REQUEST_ID, id);
+    if let Some(over) = over {
+        write_over_limit(over, response.headers_mut());
+    }
     response
 }
 

@@ -1,10 +1,13 @@
 //! More at once than memory may hold.
 
 use std::io;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use futures_util::{StreamExt as _, stream};
 use neonhub_ingest::{IngestConfig, Limits};
+use neonhub_schemas::over_limit::OverLimit;
 
 use crate::house::{Answer, BASIC, House, request};
 
@@ -72,4 +75,23 @@ async fn a_body_that_the_server_gave_up_is_answered_408() {
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (408, "body_too_slow"));
     let answer = post_pieces(&house, broken_off(io::ErrorKind::UnexpectedEof)).await;
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (400, "body_incomplete"));
+}
+
+#[tokio::test]
+async fn an_address_over_its_limit_is_told_when_to_come_back_and_browsers_may_read_it() {
+    let house = House::new();
+    let over = OverLimit { wait: Duration::from_millis(1_500), per_minute: NonZeroU32::new(6_000).unwrap() };
+    for (method, path) in [("POST", "/v1/track"), ("GET", "/nothing"), ("GET", "/openapi.json")] {
+        let head = request(method, path).header("authorization", BASIC).header("origin", "https://shop.example");
+        let answer = house.send(head.extension(over).body(r#"{"event":"e","userId":"u"}"#.into()).unwrap()).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.problem().as_str()),
+            (429, "too_many_requests_of_address"),
+            "{path}"
+        );
+        assert_eq!((answer.header("retry-after"), answer.header("ratelimit")), ("2", r#""requests";r=0;t=2"#));
+        assert_eq!(answer.header("ratelimit-policy"), r#""requests";q=6000;w=60"#);
+        assert_eq!(answer.header("access-control-allow-origin"), "https://shop.example");
+    }
+    assert!(house.sink.records().is_empty());
 }

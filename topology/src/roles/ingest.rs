@@ -33,7 +33,9 @@ pub async fn run(
     )?;
     tracing::info!(address = %listener.local_addr()?, "ingest listens");
     let tls = settings.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
-    let server = Server::new(listener, settings.connections.clone(), state.registry())?.with_tls(tls);
+    let server = Server::new(listener, settings.connections.clone(), state.registry())?
+        .with_client_limits(settings.clients.clone())
+        .with_tls(tls);
     serve(state, async move { stop.stopped().await }, |router, told_to_stop| server.serve(router, told_to_stop))
         .await?;
     Ok(())

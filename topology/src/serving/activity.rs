@@ -1,5 +1,6 @@
 //! What a connection is doing: told by its parts, asked by the task that looks after it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use super::unread::Unread;
 /// Shared by a connection's socket, its requests and their answers. As long as it lives, the connection counts as open.
 pub struct Activity {
     pub server: Arc<Shared>,
+    pub peer: IpAddr,
     pub unread: Unread,
     begun: Instant,
     exchanges: AtomicU32,
@@ -21,10 +23,12 @@ pub struct Activity {
 }
 
 impl Activity {
-    pub fn new(server: Arc<Shared>) -> Arc<Self> {
+    /// Of a connection that was let in.
+    pub fn new(server: Arc<Shared>, peer: IpAddr) -> Arc<Self> {
         server.counters.open.inc();
         Arc::new(Self {
             server,
+            peer,
             unread: Unread::default(),
             begun: Instant::now(),
             exchanges: AtomicU32::new(0),
@@ -54,6 +58,7 @@ impl Drop for Activity {
     fn drop(&mut self) {
         self.server.counters.open.dec();
         self.server.room.leave();
+        self.server.clients.leave(self.peer);
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Counters {
     pub open: IntGauge,
     pub parked: IntGauge,
     pub refused: IntCounter,
+    pub refused_by_address: IntCounter,
+    pub requests_over_limit: IntCounter,
     ended: IntCounterVec,
 }
 
@@ -51,13 +53,23 @@ impl Counters {
         let open = IntGauge::new("neonhub_connections_open", "Open connections")?;
         let parked = IntGauge::new("neonhub_connections_parked", "Of the open ones, those between two requests")?;
         let refused = IntCounter::new("neonhub_connections_refused_total", "Turned away because too many were open")?;
+        let refused_by_address = IntCounter::new(
+            "neonhub_connections_refused_by_address_total",
+            "Turned away because their address had too many open",
+        )?;
+        let requests_over_limit = IntCounter::new(
+            "neonhub_requests_over_address_limit_total",
+            "Answered 429, as their address made too many",
+        )?;
         let ended = Opts::new("neonhub_connections_ended_total", "Ended from this side, by cause");
         let ended = IntCounterVec::new(ended, &["cause"])?;
         registry.register(Box::new(open.clone()))?;
         registry.register(Box::new(parked.clone()))?;
         registry.register(Box::new(refused.clone()))?;
+        registry.register(Box::new(refused_by_address.clone()))?;
+        registry.register(Box::new(requests_over_limit.clone()))?;
         registry.register(Box::new(ended.clone()))?;
-        Ok(Self { open, parked, refused, ended })
+        Ok(Self { open, parked, refused, refused_by_address, requests_over_limit, ended })
     }
 
     pub fn ended(&self, cause: Cause) {

@@ -30,15 +30,21 @@ impl Service<Request<Incoming>> for Exchanges {
 
     fn call(&self, request: Request<Incoming>) -> Answering {
         let exchange = Exchange::begin(&self.activity);
-        let request = request.map(|body| {
+        let mut request = request.map(|body| {
             if body.is_end_stream() {
                 AxumBody::empty()
             } else {
                 AxumBody::new(RequestBody::new(body, exchange.clone()))
             }
         });
+        let server = &self.activity.server;
+        if let Err(over) = server.clients.take_request(self.activity.peer, request.uri().path(), request.headers()) {
+            server.counters.requests_over_limit.inc();
+            // The service answers, in its own words and with what browsers of other origins need to read them.
+            request.extensions_mut().insert(over);
+        }
         // A router is always ready.
-        let answering = self.activity.server.router.clone().call(request);
+        let answering = server.router.clone().call(request);
         Answering { answering, exchange: Some(exchange), protocol: self.protocol }
     }
 }

@@ -23,6 +23,12 @@ pub static TOO_MANY: LazyLock<String> = LazyLock::new(|| {
     answer(503, "Service Unavailable", "too_many_connections", detail, "retry-after: 1\r\n")
 });
 
+/// To a new connection of a client that has as many as it may.
+pub static TOO_MANY_OF_ADDRESS: LazyLock<String> = LazyLock::new(|| {
+    let detail = "too many connections of this address are open";
+    answer(429, "Too Many Requests", "too_many_connections_of_address", detail, "retry-after: 1\r\n")
+});
+
 fn answer(status: u16, title: &str, code: &str, detail: &str, headers: &str) -> String {
     let problem =
         format!(r#"{{"type":"urn:neonhub:problem:{code}","title":"{title}","status":{status},"detail":"{detail}"}}"#);

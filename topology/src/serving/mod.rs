@@ -12,6 +12,8 @@
 //! | sends a body slowly | broken off: the service reads `TimedOut`, and answers 408 |
 //! | does not read its answer, stream or socket | reset after `stall_timeout`; twice that while the system buffers all of it |
 //! | comes when all places are taken by busy clients | answered 503 at once, with `Retry-After`; over TLS just closed |
+//! | has as many connections as an address may | answered 429 at once, with `Retry-After`; over TLS just closed |
+//! | makes more requests a minute than an address may | answered 429 by the service |
 //!
 //! It is told 503, and does not wait in the listen backlog: there it would wait behind the same clients that took the
 //! places, without knowing, and so would the probes of a load balancer, which has better instances to send it to. Over TLS
@@ -21,6 +23,7 @@
 //! |---|---|
 //! | `limits`, `counters` | what clients may take; what became of connections |
 //! | `room` | how many connections there are, and which idle one makes room |
+//! | `client`, `client_limits` | whom a request is from; what one address may take |
 //! | `connection` | parked, awake, over |
 //! | `tls`, `stream` | the certificate and its reload; TCP, or TLS on it |
 //! | `socket`, `request_body`, `exchange`, `unread` | hyper's parts, each with an end to waiting |
@@ -29,6 +32,8 @@
 //! | `descriptors` | how many connections the system allows |
 
 mod activity;
+mod client;
+mod client_limits;
 mod connection;
 mod counters;
 pub mod descriptors;
@@ -46,6 +51,7 @@ mod unread;
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +66,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use activity::Activity;
+pub use client_limits::ClientLimits;
+use client_limits::Clients;
 use counters::Counters;
 pub use limits::ConnectionLimits;
 use room::{Entry, Room};
@@ -79,6 +87,7 @@ pub struct Server {
     limits: ConnectionLimits,
     counters: Counters,
     tls: Option<Arc<Tls>>,
+    client_limits: ClientLimits,
 }
 
 /// What all connections of a server share.
@@ -87,6 +96,7 @@ struct Shared {
     limits: ConnectionLimits,
     counters: Counters,
     room: Room,
+    clients: Clients,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
 }
@@ -102,7 +112,14 @@ impl Server {
         registry: &Registry,
     ) -> Result<Self, prometheus::Error> {
         let limits = ConnectionLimits { max_open: descriptors::connections_at_most(limits.max_open), ..limits };
-        Ok(Self { listener, limits, counters: Counters::register(registry)?, tls: None })
+        let (counters, client_limits) = (Counters::register(registry)?, ClientLimits::default());
+        Ok(Self { listener, limits, counters, tls: None, client_limits })
+    }
+
+    /// Limits what one address takes.
+    #[must_use]
+    pub fn with_client_limits(self, client_limits: ClientLimits) -> Self {
+        Self { client_limits, ..self }
     }
 
     /// Speaks TLS alone, if there is a certificate.
@@ -113,7 +130,7 @@ impl Server {
 
     /// Serves until `stop` resolves; then accepts no more, and returns when every request under way is answered.
     pub async fn serve(self, router: Router, stop: impl Future<Output = ()>) {
-        let shared = Arc::new(Shared::new(router, self.limits, self.counters));
+        let shared = Arc::new(Shared::new(router, self.limits, self.client_limits, self.counters));
         let (stopping, told_to_stop) = watch::channel(false);
         let farewells = Arc::new(Semaphore::new(MOST_FAREWELLS));
         // Ends with this function.
@@ -123,24 +140,23 @@ impl Server {
         }
         let mut stop = pin!(stop);
         loop {
-            let stream = tokio::select! {
-                stream = accept(&self.listener, &shared.room) => stream,
+            let (stream, peer) = tokio::select! {
+                accepted = accept(&self.listener, &shared.room) => accepted,
                 () = stop.as_mut() => break,
             };
             prepare(&stream, &shared.limits);
-            if shared.room.enter() == Entry::Full {
-                shared.counters.refused.inc();
+            if let Err(last_words) = shared.let_in(peer) {
                 if self.tls.is_none()
                     && let Ok(permit) = Arc::clone(&farewells).try_acquire_owned()
                 {
                     tokio::spawn(async move {
-                        farewell::reply(stream, &farewell::TOO_MANY).await;
+                        farewell::reply(stream, last_words).await;
                         drop(permit);
                     });
                 }
                 continue;
             }
-            let (activity, told_to_stop) = (Activity::new(Arc::clone(&shared)), told_to_stop.clone());
+            let (activity, told_to_stop) = (Activity::new(Arc::clone(&shared), peer), told_to_stop.clone());
             match &self.tls {
                 None => {
                     let socket = Socket::new(Stream::Plain(stream), activity);
@@ -159,7 +175,7 @@ impl Server {
 }
 
 impl Shared {
-    fn new(router: Router, limits: ConnectionLimits, counters: Counters) -> Self {
+    fn new(router: Router, limits: ConnectionLimits, client_limits: ClientLimits, counters: Counters) -> Self {
         let mut http1 = http1::Builder::new();
         http1.max_buf_size(limits::MAX_HEAD_BYTES);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
@@ -173,9 +189,24 @@ impl Shared {
             .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
             .max_send_buf_size(limits::STREAM_SEND_BYTES)
             .enable_connect_protocol();
-        let room = Room::new(limits.max_open);
+        let (room, clients) = (Room::new(limits.max_open), Clients::new(client_limits));
         // With its state the router is made once, and not for each request.
-        Self { router: router.with_state(()), limits, counters, room, http1, http2 }
+        Self { router: router.with_state(()), limits, counters, room, clients, http1, http2 }
+    }
+
+    /// Counts a new connection, or says what it is to be told.
+    fn let_in(&self, peer: IpAddr) -> Result<(), &'static str> {
+        // First the client's own limit: beyond it, it displaces nobody.
+        if !self.clients.enter(peer) {
+            self.counters.refused_by_address.inc();
+            return Err(&farewell::TOO_MANY_OF_ADDRESS);
+        }
+        if self.room.enter() == Entry::Full {
+            self.clients.leave(peer);
+            self.counters.refused.inc();
+            return Err(&farewell::TOO_MANY);
+        }
+        Ok(())
     }
 }
 
@@ -191,11 +222,11 @@ fn prepare(stream: &TcpStream, limits: &ConnectionLimits) {
 }
 
 /// The next connection. A system that gives none for now is asked again, later, and a parked connection makes room.
-async fn accept(listener: &TcpListener, room: &Room) -> TcpStream {
+async fn accept(listener: &TcpListener, room: &Room) -> (TcpStream, IpAddr) {
     let mut is_first = true;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok((stream, peer)) => return (stream, peer.ip()),
             // The fault of that client alone.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
             }

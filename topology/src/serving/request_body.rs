@@ -88,6 +88,7 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -113,7 +114,8 @@ mod tests {
             Some((Ok::<_, io::Error>(Frame::data(Bytes::from(vec![0; bytes]))), pieces))
         });
         let body = StreamBody::new(Box::pin(pieces));
-        let body = RequestBody::new(body, Exchange::begin(&Activity::new(Arc::clone(server))));
+        let body =
+            RequestBody::new(body, Exchange::begin(&Activity::new(Arc::clone(server), Ipv4Addr::LOCALHOST.into())));
         match body.collect().await {
             Ok(whole) => Some(whole.to_bytes().len()),
             Err(error) => {

@@ -13,6 +13,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use neonhub_schemas::over_limit::OverLimit;
 use prometheus::Registry;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,14 +22,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::counters::Counters;
-use super::{ConnectionLimits, Server, Shared, Tls};
+use super::{ClientLimits, ConnectionLimits, Server, Shared};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
 impl Shared {
     pub fn for_testing(limits: ConnectionLimits) -> Arc<Self> {
         let counters = Counters::register(&Registry::new()).unwrap();
-        Arc::new(Self::new(Router::new(), limits, counters))
+        Arc::new(Self::new(Router::new(), limits, ClientLimits::default(), counters))
     }
 }
 
@@ -44,14 +45,14 @@ struct Rig {
 
 impl Rig {
     async fn start(limits: ConnectionLimits) -> Self {
-        Self::start_with(limits, None).await
+        Self::start_with(limits, |server| server).await
     }
 
-    async fn start_with(limits: ConnectionLimits, tls: Option<Arc<Tls>>) -> Self {
+    async fn start_with(limits: ConnectionLimits, with: impl FnOnce(Server) -> Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (registry, begun, go_on) = (Registry::new(), Arc::<AtomicUsize>::default(), Arc::<Notify>::default());
-        let server = Server::new(listener, limits, &registry).unwrap().with_tls(tls);
+        let server = with(Server::new(listener, limits, &registry).unwrap());
         let (stop, stopped) = oneshot::channel();
         let router = router(Arc::clone(&begun), Arc::clone(&go_on));
         let serving = tokio::spawn(server.serve(router, async move { drop(stopped.await) }));
@@ -104,8 +105,13 @@ fn router(begun: Arc<AtomicUsize>, go_on: Arc<Notify>) -> Router {
             Err(error) => (StatusCode::REQUEST_TIMEOUT, error.to_string()),
         }
     };
+    let limited = |request: Request| async move {
+        let over = request.extensions().get::<OverLimit>();
+        over.map_or("let in", |_| "over the limit")
+    };
     Router::new()
         .route("/", get(|| async { "here" }))
+        .route("/limited", get(limited))
         .route("/wait", get(wait))
         .route("/endless", get(endless))
         .route("/read", post(read))
@@ -266,4 +272,32 @@ async fn an_http2_client_that_grants_no_window_is_cut_off() {
     assert_eq!(answer.status(), StatusCode::OK);
     rig.until("cut off", |rig| rig.ended("slow_reader") == 1 && rig.metric("neonhub_connections_open") == 0).await;
     drop(timeout(DEADLINE, connection).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_address_has_its_own_limits_of_connections_and_of_requests() {
+    let client_limits = ClientLimits { connections: 2, requests_per_minute: 3, trusted_proxies: Vec::new() };
+    let limits = ConnectionLimits { idle_timeout: DEADLINE, ..ConnectionLimits::for_testing() };
+    let rig = Rig::start_with(limits, |server| server.with_client_limits(client_limits)).await;
+    let (mut first, second) = (rig.client().await, rig.client().await);
+    rig.until("both are in", |rig| rig.parked() == 2).await;
+    let mut third = rig.client().await;
+    third.write_all(GET).await.unwrap();
+    let answer = read_all(&mut third).await;
+    assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+    let refused = |rig: &Rig| rig.metric("neonhub_connections_refused_by_address_total");
+    assert_eq!((refused(&rig), rig.ended("displaced"), rig.metric("neonhub_connections_refused_total")), (1, 0, 0));
+    drop(second);
+    rig.until("it has gone", |rig| rig.metric("neonhub_connections_open") == 1).await;
+    let mut fourth = rig.client().await;
+    for number in 1..=3 {
+        let client = if number == 2 { &mut fourth } else { &mut first };
+        // Nobody's proxy: what it states is not believed.
+        let request = format!("GET /limited HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 192.0.2.{number}\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        read_until(client, "let in").await;
+    }
+    fourth.write_all(b"GET /limited HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 192.0.2.4\r\n\r\n").await.unwrap();
+    read_until(&mut fourth, "over the limit").await;
+    assert_eq!(rig.metric("neonhub_requests_over_address_limit_total"), 1);
 }

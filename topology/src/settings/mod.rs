@@ -20,7 +20,7 @@ pub use kept::kept_secret;
 pub use parse::{SettingError, Values};
 pub use table::{SETTINGS, Setting};
 
-use crate::serving::{ConnectionLimits, TlsFiles};
+use crate::serving::{ClientLimits, ConnectionLimits, TlsFiles};
 
 /// What the process was told.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// Of ingest, and of the query API.
     pub connections: ConnectionLimits,
+    /// Of one address, at each of both.
+    pub clients: ClientLimits,
     /// Of both; `None`: plain HTTP.
     pub tls: Option<TlsFiles>,
     pub processing: ProcessingSettings,
@@ -291,6 +293,11 @@ impl Settings {
                 idle_timeout: Duration::from_millis(values.number("idle_timeout_ms", 100, 86_400_000)?),
                 ..ConnectionLimits::default()
             },
+            clients: ClientLimits {
+                connections: values.number("connections_per_address", 0, 10_000_000)?,
+                requests_per_minute: values.number("requests_per_minute_per_address", 0, u32::MAX)?,
+                trusted_proxies: values.networks("trusted_proxies")?,
+            },
             tls: match (values.path("tls_certificate_file"), values.path("tls_key_file")) {
                 (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
                 (None, None) => None,
@@ -367,6 +374,15 @@ mod tests {
         for wrong in ["a.example", "https://a.example/", "https://", "*"] {
             assert!(read(&[("NEONHUB_INGEST_ORIGINS", wrong)]).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn proxies_are_networks_or_addresses() {
+        let clients = read(&[("NEONHUB_TRUSTED_PROXIES", "10.0.0.0/8, fd00::1")]).unwrap().clients;
+        let expected = ["10.0.0.0/8", "fd00::1/128"].map(|network| network.parse().unwrap());
+        assert_eq!(clients, ClientLimits { trusted_proxies: expected.into(), ..ClientLimits::default() });
+        let error = read(&[("NEONHUB_TRUSTED_PROXIES", "10.0.0.0/33")]).unwrap_err().to_string();
+        assert!(error.starts_with("NEONHUB_TRUSTED_PROXIES = `10.0.0.0/33`"), "{error}");
     }
 
     #[test]

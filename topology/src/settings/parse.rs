@@ -1,8 +1,10 @@
 //! From text to values, with errors that help.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
 
 use super::table::{SETTINGS, Setting};
 
@@ -173,6 +175,13 @@ impl Values {
             true => Ok(origins),
             false => Err(self.wrong(name, "it must be origins without a path: https://dashboard.example,…")),
         }
+    }
+
+    /// An address stands for itself alone.
+    pub(super) fn networks(&self, name: &str) -> Result<Vec<IpNet>, SettingError> {
+        let network = |text: &String| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        let networks: Option<Vec<IpNet>> = self.list(name).iter().map(network).collect();
+        networks.ok_or_else(|| self.wrong(name, "it must be networks or addresses: 10.0.0.0/8,fd00::/8,…"))
     }
 
     pub(super) fn pairs(&self, name: &str) -> Result<BTreeMap<String, String>, SettingError> {

@@ -74,6 +74,21 @@ pub const SETTINGS: &[Setting] = &[
     open("stall_timeout_ms", "10000", "The longest pause of a client that sends a body or reads an answer."),
     open("idle_timeout_ms", "75000", "How long a connection is kept open for its next request."),
     open(
+        "connections_per_address",
+        "0",
+        "Open connections of one IP address (of IPv6: one /64) at ingest, and as many at the query API; 0: any.",
+    ),
+    open(
+        "requests_per_minute_per_address",
+        "0",
+        "Requests of one IP address (of IPv6: one /64) at ingest, and as many at the query API, of each process; 0: any.",
+    ),
+    open(
+        "trusted_proxies",
+        "",
+        "10.0.0.0/8,…: proxies whose X-Forwarded-For says which address a request is from; empty: the connection's own.",
+    ),
+    open(
         "tls_certificate_file",
         "",
         "PEM: ingest and the query API speak TLS with this certificate and those that lead to its root; empty: plain HTTP.",

@@ -40,7 +40,7 @@ async fn shake(stream: TcpStream, trusted: &Issued, protocol: &[u8]) -> std::io:
 
 async fn start(limits: ConnectionLimits, issued: &Issued) -> (Rig, Arc<Tls>) {
     let tls = Arc::new(Tls::load(&issued.files).unwrap());
-    (Rig::start_with(limits, Some(Arc::clone(&tls))).await, tls)
+    (Rig::start_with(limits, |server| server.with_tls(Some(Arc::clone(&tls)))).await, tls)
 }
 
 fn patient() -> ConnectionLimits {
@@ -175,7 +175,7 @@ async fn what_waits_in_the_session_keeps_a_connection_busy_and_has_its_time() {
     let (stream, client) = tokio::join!(tls.acceptor().accept(stream), shake(client, &issued, b"http/1.1"));
     let client = client.unwrap();
     let server = Shared::for_testing(ConnectionLimits::for_testing());
-    let activity = Activity::new(Arc::clone(&server));
+    let activity = Activity::new(Arc::clone(&server), std::net::Ipv4Addr::LOCALHOST.into());
     let mut socket = Socket::new(Stream::Tls(Box::new(stream.unwrap())), Arc::clone(&activity));
     let answer = [b'x'; 60 * 1_024];
     let written = poll_fn(|context| Pin::new(&mut socket).poll_write(context, &answer)).await.unwrap();
