@@ -22,4 +22,4 @@ pub mod telemetry;
 
 pub use config::{ApiConfig, ApiKey, Origins};
 pub use routes::{router, serve};
-pub use state::{ApiState, Clock, Parts};
+pub use state::{ApiState, Clock, Elapsed, Parts};

@@ -24,6 +24,9 @@ use crate::telemetry::Telemetry;
 /// Milliseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
+/// Time since a moment of the process's own, for quotas: a wall clock that is set back would refuse everybody for as long.
+pub type Elapsed = Arc<dyn Fn() -> std::time::Duration + Send + Sync>;
+
 /// The ports' adapters, chosen by `topology`.
 pub struct Parts {
     pub olap: Arc<dyn Olap>,
@@ -33,6 +36,7 @@ pub struct Parts {
     /// Filled by whoever follows `control`.
     pub keys: SharedKeyRing,
     pub clock: Clock,
+    pub elapsed: Elapsed,
     pub random: Random,
     /// Told of windows that are pushed, if they are traced.
     pub tracer: Tracer,
@@ -87,7 +91,7 @@ impl ApiState {
             live_clients: Arc::new(Semaphore::new(config.max_live_clients)),
             config,
             olap: parts.olap,
-            rate_limits: RateLimits::new(clock.clone()),
+            rate_limits: RateLimits::new(parts.elapsed),
             clock,
             keys: Keys::new(administration.clone(), parts.keys, parts.random),
             administration,

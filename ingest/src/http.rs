@@ -24,7 +24,7 @@ pub use answer::{Accepted, RejectedEvent};
 pub use problem::{EventProblems, Problem};
 pub use routes::{openapi, router};
 pub use serve::{ServeError, ToldToStop, serve};
-pub use state::{Clock, ConfigError, IngestState, Random};
+pub use state::{Clock, ConfigError, Elapsed, IngestState, Random};
 
 /// Decoders that nobody else needs to see.
 #[cfg(any(test, fuzzing))]

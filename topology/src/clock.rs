@@ -1,8 +1,8 @@
-//! The wall clock and the source of random bits: read here and handed in everywhere else.
+//! The clocks and the source of random bits: read here and handed in everywhere else.
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// Milliseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -17,6 +17,13 @@ pub fn now_ms() -> i64 {
 #[must_use]
 pub fn wall() -> Clock {
     Arc::new(now_ms)
+}
+
+/// Time since this call, on a clock that is never set.
+#[must_use]
+pub fn elapsed() -> Arc<dyn Fn() -> Duration + Send + Sync> {
+    let begun = Instant::now();
+    Arc::new(move || begun.elapsed())
 }
 
 /// So many are asked for at once: the system call takes longer than all else about an id.

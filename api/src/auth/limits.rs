@@ -14,7 +14,7 @@ use governor::{Quota, RateLimiter};
 use neonhub_schemas::over_limit::OverLimit;
 
 use crate::problem::Problem;
-use crate::state::Clock;
+use crate::state::Elapsed;
 
 /// Callers that are remembered at one time; beyond them those are forgotten whose quota is whole.
 const MOST_CALLERS: usize = 100_000;
@@ -22,13 +22,13 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// The shell's clock as governor wants it.
 #[derive(Clone)]
-struct LimitClock(Clock);
+struct LimitClock(Elapsed);
 
 impl GovernorClock for LimitClock {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
-        Nanos::from(Duration::from_millis(u64::try_from((self.0)()).unwrap_or(0)))
+        Nanos::from((self.0)())
     }
 }
 
@@ -37,18 +37,18 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, LimitClock, NoOpMiddleware<N
 struct Seen {
     limiter: Limiter,
     per_minute: NonZeroU32,
-    last_ms: i64,
+    last: Duration,
 }
 
 pub struct RateLimits {
-    clock: Clock,
+    elapsed: Elapsed,
     callers: Mutex<HashMap<String, Seen>>,
 }
 
 impl RateLimits {
     #[must_use]
-    pub fn new(clock: Clock) -> Self {
-        Self { clock, callers: Mutex::new(HashMap::new()) }
+    pub fn new(elapsed: Elapsed) -> Self {
+        Self { elapsed, callers: Mutex::new(HashMap::new()) }
     }
 
     /// Takes one request of a caller that may make so many a minute, all of them at once.
@@ -57,24 +57,23 @@ impl RateLimits {
     /// 429 with `Retry-After` and `RateLimit-Policy`.
     pub fn take(&self, whose: &str, per_minute: u32) -> Result<(), Problem> {
         let Some(per_minute) = NonZeroU32::new(per_minute) else { return Ok(()) };
-        let now_ms = (self.clock)();
+        let now = (self.elapsed)();
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
         if callers.len() >= MOST_CALLERS && !callers.contains_key(whose) {
             // After a minute without a request the whole quota is there again: nothing is lost.
-            let minute = i64::try_from(MINUTE.as_millis()).unwrap_or(i64::MAX);
-            callers.retain(|_, seen| now_ms.saturating_sub(seen.last_ms) < minute);
+            callers.retain(|_, seen| now.saturating_sub(seen.last) < MINUTE);
         }
-        let clock = LimitClock(self.clock.clone());
+        let clock = LimitClock(self.elapsed.clone());
         let fresh = || Seen {
             limiter: RateLimiter::direct_with_clock(Quota::per_minute(per_minute), clock.clone()),
             per_minute,
-            last_ms: now_ms,
+            last: now,
         };
         let seen = callers.entry(whose.to_owned()).or_insert_with(fresh);
         if seen.per_minute != per_minute {
             *seen = fresh();
         }
-        seen.last_ms = now_ms;
+        seen.last = now;
         match seen.limiter.check() {
             Ok(()) => Ok(()),
             Err(not_until) => Err(too_many(not_until.wait_time_from(clock.now()), per_minute, "a minute")),
@@ -105,15 +104,15 @@ fn too_many(wait: Duration, per_minute: NonZeroU32, per: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
 
     #[test]
     fn each_caller_has_its_own_quota_and_gets_it_back() {
-        let now = Arc::new(AtomicI64::new(1_574_553_600_000));
+        let now = Arc::new(AtomicU64::new(0));
         let of_clock = Arc::clone(&now);
-        let limits = RateLimits::new(Arc::new(move || of_clock.load(Ordering::SeqCst)));
+        let limits = RateLimits::new(Arc::new(move || Duration::from_millis(of_clock.load(Ordering::SeqCst))));
         for _ in 0..3 {
             assert!(limits.take("a", 3).is_ok());
         }

@@ -34,6 +34,8 @@ pub struct Rig {
     pub keys: SharedKeyRing,
     /// Milliseconds; goes on by one with every look.
     pub now: Arc<AtomicI64>,
+    /// Milliseconds of the clock that quotas go by.
+    pub elapsed: Arc<AtomicU64>,
 }
 
 pub struct Answer {
@@ -65,6 +67,8 @@ impl Rig {
         let control = Arc::new(MemoryControl::default());
         let now = Arc::new(AtomicI64::new(1_574_553_600_000));
         let of_clock = Arc::clone(&now);
+        let elapsed = Arc::<AtomicU64>::default();
+        let of_elapsed = Arc::clone(&elapsed);
         let random = AtomicU64::new(1);
         let secret = KeySecret::new("a secret of the tests, long enough").unwrap();
         let keys = Arc::new(RwLock::new(KeyRing::new(Some(secret))));
@@ -77,10 +81,11 @@ impl Rig {
             feed: Arc::new(feed.clone()),
             keys: keys.clone(),
             clock: Arc::new(move || of_clock.fetch_add(1, Ordering::SeqCst)),
+            elapsed: Arc::new(move || Duration::from_millis(of_elapsed.load(Ordering::SeqCst))),
             random: Arc::new(move || Some(random.fetch_add(1, Ordering::SeqCst).into())),
         };
         let state = ApiState::start(config, parts).unwrap();
-        Self { router: router(state.clone()), state, olap, store, control, feed, keys, now }
+        Self { router: router(state.clone()), state, olap, store, control, feed, keys, now, elapsed }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {

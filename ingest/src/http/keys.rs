@@ -11,7 +11,7 @@ use neonhub_schemas::access::{KeyRecord, Lookup, Scope};
 use subtle::ConstantTimeEq;
 
 use super::quota::KeyQuota;
-use super::state::Clock;
+use super::state::{Clock, Elapsed};
 use crate::config::{ManagedKeys, WriteKey};
 
 /// Whose events they are, and how many may come.
@@ -21,8 +21,8 @@ pub(super) struct KnownKey {
 }
 
 impl KnownKey {
-    pub(super) fn new(key: WriteKey, clock: &Clock) -> Self {
-        let quota = KeyQuota::new(key.events_per_second, key.burst, clock);
+    pub(super) fn new(key: WriteKey, elapsed: &Elapsed) -> Self {
+        let quota = KeyQuota::new(key.events_per_second, key.burst, elapsed);
         Self { workspace: key.workspace, quota }
     }
 }
@@ -37,12 +37,13 @@ pub(super) struct WriteKeys {
     /// Of managed keys that were used, by id: the revision, and the quota as it stands.
     used: Mutex<HashMap<String, (u64, Arc<KnownKey>)>>,
     clock: Clock,
+    elapsed: Elapsed,
 }
 
 impl WriteKeys {
-    pub(super) fn new(fixed: Vec<WriteKey>, managed: ManagedKeys, clock: &Clock) -> Self {
-        let fixed = fixed.into_iter().map(|key| (key.key.clone(), Arc::new(KnownKey::new(key, clock)))).collect();
-        Self { fixed, managed, used: Mutex::default(), clock: clock.clone() }
+    pub(super) fn new(fixed: Vec<WriteKey>, managed: ManagedKeys, clock: &Clock, elapsed: &Elapsed) -> Self {
+        let fixed = fixed.into_iter().map(|key| (key.key.clone(), Arc::new(KnownKey::new(key, elapsed)))).collect();
+        Self { fixed, managed, used: Mutex::default(), clock: clock.clone(), elapsed: elapsed.clone() }
     }
 
     /// Looks at every key of the settings, whichever it is, so that the time taken tells nothing.
@@ -81,7 +82,7 @@ impl WriteKeys {
             Some(own) => own.saturating_mul(2).max(LEAST_BURST),
             None => self.managed.burst,
         };
-        let quota = KeyQuota::new(events_per_second, burst, &self.clock);
+        let quota = KeyQuota::new(events_per_second, burst, &self.elapsed);
         let known = Arc::new(KnownKey { workspace: key.workspace.clone(), quota });
         used.insert(key.id.clone(), (key.revision, Arc::clone(&known)));
         known

@@ -13,20 +13,20 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use neonhub_schemas::over_limit::OverLimit;
 
-use super::state::Clock;
+use super::state::Elapsed;
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// The shell's clock as governor wants it.
 #[derive(Clone)]
-struct QuotaClock(Clock);
+struct QuotaClock(Elapsed);
 
 impl GovernorClock for QuotaClock {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
-        Nanos::from(Duration::from_millis(u64::try_from((self.0)()).unwrap_or(0)))
+        Nanos::from((self.0)())
     }
 }
 
@@ -58,10 +58,10 @@ pub(super) enum Verdict {
 }
 
 impl KeyQuota {
-    pub(super) fn new(events_per_second: u32, burst: u32, clock: &Clock) -> Self {
+    pub(super) fn new(events_per_second: u32, burst: u32, elapsed: &Elapsed) -> Self {
         let rate = NonZeroU32::new(events_per_second).unwrap_or(NonZeroU32::MIN);
         let at_once = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
-        let clock = QuotaClock(clock.clone());
+        let clock = QuotaClock(elapsed.clone());
         let limiter = RateLimiter::direct_with_clock(Quota::per_second(rate).allow_burst(at_once), clock.clone());
         let window = u64::from(at_once.get().div_ceil(rate.get()));
         let policy = format!("\"events\";q={at_once};w={window}");
@@ -123,9 +123,9 @@ pub(super) fn whole_seconds(wait: Duration) -> u64 {
 pub(super) struct StrangerLimit(Limiter);
 
 impl StrangerLimit {
-    pub(super) fn new(clock: &Clock) -> Self {
+    pub(super) fn new(elapsed: &Elapsed) -> Self {
         const PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
-        let limiter = RateLimiter::direct_with_clock(Quota::per_second(PER_SECOND), QuotaClock(clock.clone()));
+        let limiter = RateLimiter::direct_with_clock(Quota::per_second(PER_SECOND), QuotaClock(elapsed.clone()));
         Self(limiter.with_middleware())
     }
 

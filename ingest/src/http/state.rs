@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::http::HeaderValue;
 use neonhub_schemas::ids::is_workspace_name;
@@ -18,6 +19,8 @@ use crate::sink::EventSink;
 
 /// Milliseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+/// Time since a moment of the process's own, for quotas: a wall clock that is set back would refuse everybody for as long.
+pub type Elapsed = Arc<dyn Fn() -> Duration + Send + Sync>;
 /// Random bits for message and request ids, all 128 of them.
 pub type Random = Arc<dyn Fn() -> u128 + Send + Sync>;
 
@@ -68,6 +71,7 @@ impl IngestState {
         config: IngestConfig,
         sink: Arc<dyn EventSink>,
         clock: Clock,
+        elapsed: Elapsed,
         random: Random,
     ) -> Result<Self, ConfigError> {
         check_keys(&config)?;
@@ -80,9 +84,9 @@ impl IngestState {
         let permits = limits.max_bytes_in_flight.min(Semaphore::MAX_PERMITS);
         Ok(Self(Arc::new(Shared {
             allowed_origins,
-            keys: WriteKeys::new(config.keys, config.managed_keys, &clock),
-            webhooks: WebhookRing::new(config.webhook_secrets, &clock)?,
-            strangers: StrangerLimit::new(&clock),
+            keys: WriteKeys::new(config.keys, config.managed_keys, &clock, &elapsed),
+            webhooks: WebhookRing::new(config.webhook_secrets, &elapsed)?,
+            strangers: StrangerLimit::new(&elapsed),
             sink,
             clock,
             random,

@@ -10,7 +10,7 @@ use neonhub_schemas::ids::is_workspace_name;
 use super::body::BodyError;
 use super::judgement::{Judge, Judgement};
 use super::keys::KnownKey;
-use super::state::{Clock, ConfigError};
+use super::state::{ConfigError, Elapsed};
 use super::webhook_signature::{SignedHead, SigningSecret};
 use crate::accept::{Body, Refusal, Route};
 use crate::config::{WebhookSecret, WriteKey};
@@ -30,7 +30,7 @@ struct Signer {
 impl WebhookRing {
     /// # Errors
     /// A secret cannot be worked with; it is named by its workspace and platform.
-    pub(super) fn new(secrets: Vec<WebhookSecret>, clock: &Clock) -> Result<Self, ConfigError> {
+    pub(super) fn new(secrets: Vec<WebhookSecret>, elapsed: &Elapsed) -> Result<Self, ConfigError> {
         let mut workspaces: HashMap<String, String> = HashMap::new();
         let mut signers = Vec::with_capacity(secrets.len());
         for WebhookSecret { workspace, platform, secret } in secrets {
@@ -49,7 +49,7 @@ impl WebhookRing {
             if *owner != workspace {
                 return Err(fault("another workspace has the same, so whose a webhook is could not be told"));
             }
-            let key = Arc::new(KnownKey::new(WriteKey::new(workspace, secret, name.clone()), clock));
+            let key = Arc::new(KnownKey::new(WriteKey::new(workspace, secret, name.clone()), elapsed));
             signers.push(Signer { platform: name, secret: signing, key });
         }
         Ok(Self(signers))

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use neonhub_ingest::http::{Clock, Random};
+use neonhub_ingest::http::{Clock, Elapsed, Random};
 use neonhub_ingest::sink::memory::MemorySink;
 use neonhub_ingest::{IngestConfig, IngestState, router};
 use neonhub_schemas::dead_letter::DeadLetter;
@@ -24,6 +25,7 @@ pub struct House {
     pub state: IngestState,
     pub sink: Arc<MemorySink>,
     pub now_ms: Arc<AtomicI64>,
+    pub elapsed_ms: Arc<AtomicU64>,
 }
 
 pub struct Answer {
@@ -64,10 +66,15 @@ impl House {
             let now_ms = Arc::clone(&now_ms);
             Arc::new(move || now_ms.load(Ordering::SeqCst))
         };
+        let elapsed_ms = Arc::<AtomicU64>::default();
+        let elapsed: Elapsed = {
+            let elapsed_ms = Arc::clone(&elapsed_ms);
+            Arc::new(move || Duration::from_millis(elapsed_ms.load(Ordering::SeqCst)))
+        };
         let drawn = AtomicU64::new(1);
         let random: Random = Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::SeqCst)) << 64);
-        let state = IngestState::new(config, sink.clone(), clock, random).unwrap();
-        Self { router: router(state.clone()), state, sink, now_ms }
+        let state = IngestState::new(config, sink.clone(), clock, elapsed, random).unwrap();
+        Self { router: router(state.clone()), state, sink, now_ms, elapsed_ms }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {

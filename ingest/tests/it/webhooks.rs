@@ -10,6 +10,7 @@ use neonhub_ingest::{IngestConfig, IngestState, WebhookSecret};
 use neonhub_schemas::{Envelope, Kind, Topic};
 use sha2::Sha256;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::house::{Answer, House, NOW, request};
 
@@ -152,7 +153,8 @@ fn secrets_that_cannot_be_worked_with() {
         vec![secret("acme", "stripe", OLD), secret("other", "crm", OLD)],
     ] {
         let config = IngestConfig { webhook_secrets, ..IngestConfig::for_testing() };
-        let state = IngestState::new(config, Arc::new(MemorySink::default()), Arc::new(|| NOW), Arc::new(|| 1));
+        let (sink, elapsed) = (Arc::new(MemorySink::default()), Arc::new(|| Duration::ZERO));
+        let state = IngestState::new(config, sink, Arc::new(|| NOW), elapsed, Arc::new(|| 1));
         let Err(error) = state else { panic!("accepted") };
         assert!(matches!(error, ConfigError::Webhook { .. }) && !error.to_string().contains("whsec_c2"), "{error}");
     }

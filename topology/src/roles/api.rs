@@ -46,6 +46,7 @@ pub async fn run(
         feed: backbone.feed_log(Topic::MetricsWindows)?,
         keys,
         clock: clock::wall(),
+        elapsed: clock::elapsed(),
         random: Arc::new(|| clock::secret_bits().ok()),
         tracer,
     };

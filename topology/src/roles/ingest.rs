@@ -29,6 +29,7 @@ pub async fn run(
         config(settings, keys, tracer)?,
         backbone.event_sink()?,
         clock::wall(),
+        clock::elapsed(),
         Arc::new(clock::random),
     )?;
     tracing::info!(address = %listener.local_addr()?, "ingest listens");
