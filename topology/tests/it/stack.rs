@@ -333,10 +333,19 @@ impl Drop for Stack {
             }
         }
         // Whoever needs the database goes before it.
-        while let Some((_, process)) = self.processes.pop() {
+        while let Some((_, mut process)) = self.processes.pop() {
+            if is_coverage_measured() {
+                // What a process did is known when it has ended by itself; one that does not is killed as ever.
+                let _ended = process.terminate(STOP_LIMIT);
+            }
             drop(process);
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "told by whoever measures, not a setting of NeonHub")]
+fn is_coverage_measured() -> bool {
+    std::env::var_os("LLVM_PROFILE_FILE").is_some()
 }
 
 fn environment(scratch: &ScratchFolder, ports: &Ports, options: &Options) -> Vec<(String, String)> {
