@@ -89,6 +89,11 @@ fn forgetful_broker() {
 }
 
 #[test]
+fn over_tls() {
+    scenarios::over_tls::run();
+}
+
+#[test]
 fn rolling_restart() {
     scenarios::rolling_restart::run();
 }

@@ -22,6 +22,7 @@ mod live_socket;
 pub mod new_definition;
 pub mod openapi_contract;
 pub mod operator_commands;
+pub mod over_tls;
 pub mod retries_count_once;
 pub mod rolling_restart;
 pub mod scale_out_and_in;
