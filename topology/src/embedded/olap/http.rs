@@ -12,8 +12,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::any;
+use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::{AcquireError, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use super::access::{Access, User};
 use super::body::{DataSource, ReceivedBody};
@@ -203,8 +204,8 @@ async fn dispatch(
         };
         Ok::<_, AcquireError>((Arc::clone(&front.connections).acquire_owned().await?, of_readers))
     };
-    let permit = match tokio::time::timeout(front.queue_wait, both).await {
-        Ok(Ok(permits)) => permits,
+    let (connection, reader) = match tokio::time::timeout(front.queue_wait, both).await {
+        Ok(Ok((connection, reader))) => (connection, reader.map(Arc::new)),
         Ok(Err(_)) => return Err(busy("the server is shutting down")),
         Err(_) => return Err(busy("waited too long for a connection")),
     };
@@ -227,9 +228,10 @@ async fn dispatch(
     let job = Job { request, source, external_tables, user, reading_method, marker: marker.to_owned(), progress };
     let (engine, sessions) = (Arc::clone(&front.engine), Arc::clone(&front.sessions));
     let reader_sessions = Arc::clone(&front.reader_sessions);
+    let places = (connection, reader.clone());
     tokio::task::spawn_blocking(move || {
         execute(&engine, &sessions, &reader_sessions, job, responder);
-        drop(permit);
+        drop(places);
     });
     let lost = || Exception::new(1002, "UNKNOWN_EXCEPTION", "The statement's thread ended without an answer");
     let (head, body) = match reply.await.map_err(|_| lost())? {
@@ -238,7 +240,7 @@ async fn dispatch(
             set(&mut response, HeaderName::from_static("x-clickhouse-query-id"), &query_id);
             return Ok(response);
         }
-        Reply::Complete { head, body } => (head, Body::from(body)),
+        Reply::Complete { head, body } => (head, Body::from(until_sent(body, reader))),
         Reply::Streaming { head, pieces } => (head, Body::from_stream(PieceStream::new(pieces, stop))),
     };
     let mut response = Response::new(body);
@@ -246,6 +248,29 @@ async fn dispatch(
     set(&mut response, HeaderName::from_static("x-clickhouse-query-id"), &query_id);
     set(&mut response, HeaderName::from_static("x-clickhouse-exception-tag"), &exception_tag);
     Ok(response)
+}
+
+/// A result that is more than the system takes at once.
+const LARGE: usize = 64 << 10;
+
+/// A large result keeps its reader's place until the last of it is sent: those that do not read what they asked for would
+/// otherwise pile up in memory, each as large as a statement's result may be.
+fn until_sent(body: Bytes, place: Option<Arc<OwnedSemaphorePermit>>) -> Bytes {
+    match place {
+        Some(place) if body.len() > LARGE => Bytes::from_owner(InPlace { body, _place: place }),
+        _ => body,
+    }
+}
+
+struct InPlace {
+    body: Bytes,
+    _place: Arc<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for InPlace {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
 }
 
 fn describe(response: &mut Response, head: &Head, encoding: Option<Encoding>) {

@@ -77,10 +77,11 @@ const REACHING: [&str; 11] = [
 ];
 
 /// What a statement of a reader may take; it may ask for less.
-pub const LIMITS: [(&str, u64); 4] = [
+pub const LIMITS: [(&str, u64); 5] = [
     ("max_execution_time", 300),
     ("max_memory_usage", 2 << 30),
     ("max_result_rows", 10_000_000),
+    ("max_result_bytes", 1 << 30),
     ("max_bytes_before_external_group_by", 1 << 30),
 ];
 

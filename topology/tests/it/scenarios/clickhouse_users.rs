@@ -1,11 +1,19 @@
 //! The embedded ClickHouse knows two users: whoever comes reads the tables and nothing else; the writer, which has a password,
 //! may do everything.
 
-use crate::client::Client;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::client::{Client, LIMIT};
+use crate::real_stack::wait_until;
 use crate::stack::{Backbone, CLICKHOUSE_PASSWORD, Stack};
 
 /// Codes of ClickHouse: READONLY, ACCESS_DENIED.
 const REFUSALS: [&str; 2] = ["Code: 164.", "Code: 497."];
+/// Of `NEONHUB_OLAP_CONNECTIONS`, one of which is kept for whoever writes.
+const READERS: usize = 3;
 
 pub fn run() {
     let stack = Stack::start(Backbone::Embedded);
@@ -87,6 +95,7 @@ pub fn run() {
 
     a_session_keeps_what_a_reader_sets(&client);
     limits_hold(&client);
+    results_that_nobody_reads_are_few(&client);
     only_the_password_opens_the_writer(&client);
 }
 
@@ -145,6 +154,35 @@ fn limits_hold(client: &Client) {
     assert_eq!(ask(client, "max_memory_usage=1000000", "SELECT getSetting('max_memory_usage')").1, "1000000");
     let (status, body) = ask(client, "", "SELECT number FROM numbers(10000001) FORMAT Null");
     assert!(status != 200 && body.contains("Code: 396."), "{status} {body}");
+}
+
+/// Clients that do not read what they asked for have few results in memory, hold up no writer, and make room when they go.
+fn results_that_nobody_reads_are_few(client: &Client) {
+    const SQL: &str = "SELECT number, repeat('x', 100) FROM numbers(100000) FORMAT JSON";
+    let mut deaf: Vec<TcpStream> = (0..12)
+        .map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_recv_buffer_size(4_096).unwrap();
+            socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, client.clickhouse_port)).into()).unwrap();
+            let mut stream = TcpStream::from(socket);
+            let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{SQL}", SQL.len());
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            stream
+        })
+        .collect();
+    // Whose result is there has an answer's head to read.
+    let answered = |deaf: &[TcpStream]| deaf.iter().filter(|stream| stream.peek(&mut [0]).is_ok()).count();
+    wait_until("readers have results", LIMIT, || Ok(answered(&deaf) == READERS)).unwrap();
+    // As much work as all of theirs.
+    for _ in 0..deaf.len() {
+        assert!(client.write_sql(SQL).len() > 10_000_000);
+    }
+    assert_eq!(answered(&deaf), READERS, "the others wait until one of them is read or gone");
+    deaf.retain(|stream| stream.peek(&mut [0]).is_err());
+    wait_until("others have theirs", LIMIT, || Ok(answered(&deaf) == READERS)).unwrap();
+    drop(deaf);
+    assert_eq!(client.sql("SELECT 1"), "1");
 }
 
 fn only_the_password_opens_the_writer(client: &Client) {
