@@ -3,7 +3,7 @@
 # own tests, and what NeonHub does in processes of its own while the scenarios run, as far as they are not killed. Left out:
 # the tests themselves, and `neonhub bench`, which measures and is not tested.
 #
-# Usage: deploy/coverage.sh      CARGO names cargo; about three quarters of an hour on two cores
+# Usage: deploy/coverage.sh      CARGO names cargo; about half an hour on two cores
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

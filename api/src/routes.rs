@@ -71,6 +71,7 @@ pub fn router(state: ApiState) -> Router {
         Origins::Any => Some(cors(AllowOrigin::any())),
     };
     let docs = SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json"));
+    let docs = Router::from(docs).layer(middleware::from_fn(within_limit));
     let router = router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -125,6 +126,14 @@ async fn method_not_allowed(request: Request) -> Problem {
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     Problem::internal(&"a handler panicked").into_response()
+}
+
+/// For what nobody observes.
+async fn within_limit(request: Request, next: Next) -> Response {
+    match request.extensions().get::<OverLimit>() {
+        Some(over) => over_limit(over).into_response(),
+        None => next.run(request).await,
+    }
 }
 
 async fn observe(State(state): State<ApiState>, request: Request, next: Next) -> Response {

@@ -151,6 +151,14 @@ pub struct OpenSpan {
     start_us: i64,
 }
 
+impl OpenSpan {
+    /// Whether the trace begins here, and not at a sender.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.parent.is_none()
+    }
+}
+
 /// Begins spans, and hands those that are over to whoever exports them. By default it is off: nothing is traced.
 #[derive(Clone, Default)]
 pub struct Tracer(Option<Arc<Tracing>>);

@@ -48,7 +48,7 @@ fn problems(statuses: &[(u16, &str)]) -> Responses {
 const BAD_REQUEST: (u16, &str) = (400, "something is wrong with `field`");
 const UNAUTHORIZED: (u16, &str) = (401, "no API key, or an unknown one");
 const FORBIDDEN: (u16, &str) = (403, "the key lacks the scope, or the token does not reach so far");
-const TOO_MANY: (u16, &str) = (429, "more requests a minute than the key or token may make: see Retry-After");
+const TOO_MANY: (u16, &str) = (429, "more requests a minute than the key, token or address may make: see Retry-After");
 const NOT_FOUND: (u16, &str) = (404, "there is no such thing");
 const CONFLICT: (u16, &str) =
     (409, "built in, needed by a derived metric, or changed by somebody else at the same time");

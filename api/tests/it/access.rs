@@ -316,7 +316,7 @@ async fn an_address_over_its_limit_is_told_when_to_come_back() {
     let rig = Rig::new();
     let per_minute = std::num::NonZeroU32::new(6_000).unwrap();
     let over = neonhub_schemas::over_limit::OverLimit { wait: std::time::Duration::from_millis(1_500), per_minute };
-    for path in ["/v1/metrics", "/nothing", "/openapi.json"] {
+    for path in ["/v1/metrics", "/nothing", "/openapi.json", "/docs/swagger-ui-bundle.js"] {
         let request = axum::http::Request::get(path).header("authorization", "Bearer secret").extension(over);
         let answer = rig.send(request.body(axum::body::Body::empty()).unwrap()).await;
         answer.problem(429);

@@ -30,6 +30,11 @@ impl HttpSpan {
         Some(Self { span, method: head.method.to_string(), route, start_us })
     }
 
+    /// Whether no sender has asked for it.
+    pub(super) fn is_first(&self) -> bool {
+        self.span.is_first()
+    }
+
     /// For the records that follow from the request.
     pub(super) fn context(&self) -> TraceContext {
         self.span.context

@@ -286,8 +286,11 @@ async fn rudderstack_pixel(State(state): State<IngestState>, request: Request) -
 
 /// An SDK's counters of itself, which analytics.js sends beside the events: thrown away unread
 #[utoipa::path(post, path = "/v1/m", tag = "tracking", responses((status = 204, description = "thrown away")))]
-async fn sdk_counters() -> StatusCode {
-    StatusCode::NO_CONTENT
+async fn sdk_counters(State(state): State<IngestState>, request: Request) -> Response {
+    match request.extensions().get::<OverLimit>() {
+        Some(over) => with_id(&state, &request, Problem::over_limit(over)),
+        None => StatusCode::NO_CONTENT.into_response(),
+    }
 }
 
 async fn no_route(State(state): State<IngestState>, uri: Uri, request: Request) -> Response {

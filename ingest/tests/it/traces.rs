@@ -95,3 +95,11 @@ async fn names_are_few_and_only_our_faults_are_failures() {
     assert_eq!((status, span.unwrap().failure.as_deref()), (503, Some("answered 503")));
     assert!(records.iter().all(|record| record.topic != Topic::RawBehavior));
 }
+
+#[tokio::test]
+async fn strangers_cannot_ask_to_be_told_of() {
+    let traced = Traced::at(0.0);
+    let request = request("POST", "/v1/batch").header("traceparent", PARENT).body(Body::from(BATCH)).unwrap();
+    assert_eq!(traced.house.send(request).await.status.as_u16(), 401);
+    assert_eq!(*traced.told.lock().unwrap(), []);
+}

@@ -315,7 +315,9 @@ impl<S: Stage> Worker<S> {
             return;
         }
         self.observed_at_ms = now_ms;
-        self.metrics.observe_lag(self.stage.name(), &self.source.lag());
+        // Of other partitions a client may still have something to say.
+        let lags: Vec<_> = self.source.lag().into_iter().filter(|(place, _)| self.tasks.contains_key(place)).collect();
+        self.metrics.observe_lag(self.stage.name(), &lags);
         for (place, open) in &self.tasks {
             let partition = place.partition.to_string();
             let labels = [self.stage.name(), place.topic.name(), partition.as_str()];
@@ -412,5 +414,14 @@ impl<S: Stage> Worker<S> {
             self.globals[index].1 = end;
         }
         Ok(())
+    }
+}
+
+/// Whoever has the partitions next tells of them.
+impl<S: Stage> Drop for Worker<S> {
+    fn drop(&mut self) {
+        for partition in self.tasks.keys() {
+            self.metrics.forget(self.stage.name(), *partition);
+        }
     }
 }

@@ -40,7 +40,9 @@ fn check_plan(committed: &CommittedOffset) {
     let limits = BatchLimits { max_rows: 1, max_bytes: 1 };
     let mut buffer = PartitionBuffer::open(place, Some(committed), limits);
     let from = committed.offset;
-    (from..from + 4).for_each(|offset| buffer.push(&record(place, offset), NOW_MS));
+    for offset in from..from + 4 {
+        buffer.push(&record(place, offset), NOW_MS);
+    }
     match number_after::<u64>("to=", &committed.metadata) {
         Some(to) if (from + 1..=from + 4).contains(&to) => {
             assert_eq!(buffer.plan(NOW_MS), None, "a plan that is written down is written again");

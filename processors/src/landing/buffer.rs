@@ -86,9 +86,10 @@ impl PartitionBuffer {
         }
     }
 
-    pub fn push(&mut self, record: &Record, now_ms: i64) {
+    /// Whether the record was taken: one that is here already is passed over.
+    pub fn push(&mut self, record: &Record, now_ms: i64) -> bool {
         if record.offset < self.next_offset {
-            return;
+            return false;
         }
         self.next_offset = record.offset + 1;
         // The last record of a recovered plan can only be missing when compaction took it; then a later one is there.
@@ -113,6 +114,7 @@ impl PartitionBuffer {
         if is_complete {
             self.close(record.offset + 1, now_ms);
         }
+        true
     }
 
     /// Nothing more goes into the open batch.
@@ -234,10 +236,10 @@ mod tests {
         let committed = CommittedOffset { offset: 10, metadata: "to=13".to_owned() };
         let limits = BatchLimits { max_rows: 1, max_bytes: 1 };
         let mut buffer = PartitionBuffer::open(PLACE, Some(&committed), limits);
-        [9, 10].iter().for_each(|offset| buffer.push(&record(*offset), 0));
+        assert_eq!([9, 10, 10].map(|offset| buffer.push(&record(offset), 0)), [false, true, false]);
         assert_eq!(buffer.due_since_ms(1_000_000, 0), None);
         // 12 was compacted away.
-        [11, 13].iter().for_each(|offset| buffer.push(&record(*offset), 5));
+        assert_eq!([11, 13].map(|offset| buffer.push(&record(offset), 5)), [true, true]);
         assert_eq!(buffer.due_since_ms(5, 1_000), Some(0));
         assert_eq!(buffer.plan(5), None);
         let batch = buffer.begin().unwrap();
@@ -257,7 +259,7 @@ mod tests {
         assert_eq!(buffer.due_since_ms(50, 100), Some(100));
         buffer.push(&record(1), 101);
         assert_eq!(buffer.due_since_ms(101, 100), Some(100));
-        (0..9).for_each(|offset| buffer.push(&record(offset), 102));
+        assert_eq!((0..9).filter(|offset| buffer.push(&record(*offset), 102)).count(), 7);
         assert_eq!(buffer.plan(102).unwrap().metadata, "to=8");
         assert_eq!(offsets(&buffer.begin().unwrap()), (0..8).collect::<Vec<_>>());
         assert!(buffer.landed().is_some() && buffer.landed().is_none());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use neonhub_schemas::codec::header;
 use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
+use neonhub_schemas::topics::Topic;
 use neonhub_schemas::trace::{self, AttributeValue, OpenSpan, SpanKind, Tracer};
 
 use super::buffer::{BatchLimits, PartitionBuffer};
@@ -67,6 +68,9 @@ struct TracedRecord {
     span: OpenSpan,
     attributes: Vec<(&'static str, AttributeValue)>,
 }
+
+/// Beyond it records are landed without being told of: the exporter drops what is more at one time anyway.
+const MOST_TRACED: usize = 16_384;
 
 type Commits = BTreeMap<TopicPartition, CommittedOffset>;
 
@@ -153,7 +157,10 @@ impl Landing {
         let now_ms = (self.clock)();
         if now_ms.saturating_sub(self.observed_at_ms).abs() >= OBSERVE_MS {
             self.observed_at_ms = now_ms;
-            self.metrics.observe_lag("landing", &self.source.lag());
+            // Of other partitions a client may still have something to say.
+            let is_ours = |(place, _): &(TopicPartition, u64)| self.partitions.contains_key(place);
+            let lags: Vec<_> = self.source.lag().into_iter().filter(is_ours).collect();
+            self.metrics.observe_lag("landing", &lags);
         }
     }
 
@@ -174,15 +181,17 @@ impl Landing {
 
     fn take(&mut self, records: &[Record]) -> Result<(), EngineError> {
         let now_ms = (self.clock)();
-        for record in records {
-            self.follow(record, now_ms);
-        }
         for run in records.chunk_by(|one, next| one.topic_partition() == next.topic_partition()) {
             let place = run[0].topic_partition();
             let Some(buffer) = self.partitions.get_mut(&place) else {
                 return Err(EngineError::Fenced(format!("{place} delivers before it is opened")));
             };
-            run.iter().for_each(|record| buffer.push(record, now_ms));
+            for record in run {
+                if buffer.push(record, now_ms) && self.traced.len() < MOST_TRACED {
+                    self.traced
+                        .extend(traced(&self.tracer, record, now_ms).map(|traced| ((place, record.offset), traced)));
+                }
+            }
         }
         let mut full = Vec::new();
         for (partition, buffer) in &mut self.partitions {
@@ -192,18 +201,6 @@ impl Landing {
             }
         }
         if full.is_empty() { Ok(()) } else { self.source.pause(&full) }
-    }
-
-    fn follow(&mut self, record: &Record, now_ms: i64) {
-        let Some(span) = self.tracer.follow(record, now_ms.saturating_mul(1_000)) else { return };
-        let mut attributes = trace::place_attributes(record);
-        attributes.push(("db.system.name", "clickhouse".into()));
-        attributes.push(("db.collection.name", Table::of(record.topic).name().into()));
-        attributes.push(("messaging.kafka.message.key", String::from_utf8_lossy(&record.key).into_owned().into()));
-        if let Some(message_id) = record.headers.get(header::MESSAGE_ID) {
-            attributes.push(("neonhub.message_id", String::from_utf8_lossy(message_id).into_owned().into()));
-        }
-        self.traced.insert((record.topic_partition(), record.offset), TracedRecord { span, attributes });
     }
 
     /// Notes what has ended. Returns the number of rows landed.
@@ -219,17 +216,10 @@ impl Landing {
                     let Some(batch) = buffer.landed() else { continue };
                     rows += batch.rows.len();
                     commits.insert(place, CommittedOffset { offset: batch.to, metadata: String::new() });
-                    for (_, TracedRecord { span, attributes }) in
-                        self.traced.extract_if(..(place, batch.to), |key, _| key.0 == place)
-                    {
-                        self.tracer.end(
-                            span,
-                            "landing",
-                            SpanKind::Consumer,
-                            now_ms.saturating_mul(1_000),
-                            attributes,
-                            None,
-                        );
+                    let landed = self.traced.extract_if((place, 0)..(place, batch.to), |_, _| true);
+                    for (_, TracedRecord { span, attributes }) in landed {
+                        let end_us = now_ms.saturating_mul(1_000);
+                        self.tracer.end(span, "landing", SpanKind::Consumer, end_us, attributes, None);
                     }
                 }
                 Err(error) => {
@@ -293,4 +283,29 @@ impl Landing {
         }
         if drained.is_empty() { Ok(()) } else { self.source.resume(&drained) }
     }
+}
+
+/// Whoever has the partitions next tells of them.
+impl Drop for Landing {
+    fn drop(&mut self) {
+        for partition in self.partitions.keys() {
+            self.metrics.forget("landing", *partition);
+        }
+    }
+}
+
+/// `None`: the record is not traced.
+fn traced(tracer: &Tracer, record: &Record, now_ms: i64) -> Option<TracedRecord> {
+    let span = tracer.follow(record, now_ms.saturating_mul(1_000))?;
+    let mut attributes = trace::place_attributes(record);
+    attributes.push(("db.system.name", "clickhouse".into()));
+    attributes.push(("db.collection.name", Table::of(record.topic).name().into()));
+    // The key of an event names its user; its row is found by its place.
+    if record.topic == Topic::MetricsWindows {
+        attributes.push(("messaging.kafka.message.key", String::from_utf8_lossy(&record.key).into_owned().into()));
+    }
+    if let Some(message_id) = record.headers.get(header::MESSAGE_ID) {
+        attributes.push(("neonhub.message_id", String::from_utf8_lossy(message_id).into_owned().into()));
+    }
+    Some(TracedRecord { span, attributes })
 }

@@ -85,7 +85,7 @@ fn heard(requests: &Receiver<Request>) -> Request {
 fn blocks(topic: Topic, records: &[Record]) -> (Block, Block) {
     let place = TopicPartition { topic, partition: 3 };
     let mut buffer = PartitionBuffer::open(place, None, BatchLimits { max_rows: 100, max_bytes: usize::MAX });
-    records.iter().for_each(|record| buffer.push(record, 0));
+    assert!(records.iter().all(|record| buffer.push(record, 0)));
     buffer.plan(0).unwrap();
     let batch = buffer.begin().unwrap();
     (batch.rows.clone(), Block::of_dead_letters(place, &batch.unlandable))

@@ -28,7 +28,7 @@ fn at(topic: Topic, offset: u64, value: &str) -> Record {
 fn rows(records: &[Record]) -> (Block, Vec<DeadLetterRow>) {
     let limits = BatchLimits { max_rows: 100, max_bytes: usize::MAX };
     let mut buffer = PartitionBuffer::open(records[0].topic_partition(), None, limits);
-    records.iter().for_each(|record| buffer.push(record, 0));
+    assert!(records.iter().all(|record| buffer.push(record, 0)));
     buffer.plan(0).unwrap();
     let batch = buffer.begin().unwrap();
     (batch.rows.clone(), batch.unlandable.clone())

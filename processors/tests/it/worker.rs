@@ -368,12 +368,18 @@ fn who_gives_a_partition_away_tells_no_more_of_it() {
     bench.later(2_000);
     bench.step(Vec::new());
     assert_eq!(bench.metrics.lag_by_processor(), BTreeMap::from([("copying".to_owned(), 12)]));
-    bench.fake.world().lag = vec![(SECOND, 5)];
     bench.step(vec![SourceEvent::Revoked(vec![FIRST])]);
+    assert_eq!(bench.metrics.lag_by_processor(), BTreeMap::from([("copying".to_owned(), 5)]));
+    // The client may have something to say of it for ever.
+    bench.later(2_000);
+    bench.step(Vec::new());
     assert_eq!(bench.metrics.lag_by_processor(), BTreeMap::from([("copying".to_owned(), 5)]));
     let told = bench.metrics.state_entries.collect();
     let partitions = told.iter().flat_map(|family| family.get_metric()).map(|metric| metric.get_label()[0].value());
     assert_eq!(partitions.collect::<Vec<_>>(), ["1"]);
+    let metrics = bench.metrics.clone();
+    drop(bench);
+    assert_eq!(metrics.lag_by_processor(), BTreeMap::new(), "nor does one that has ended");
 }
 
 #[test]

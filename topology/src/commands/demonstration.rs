@@ -11,6 +11,7 @@ use neonhub_schemas::trace::Tracer;
 use crate::clock;
 use crate::roles::stop::asked_to_end;
 use crate::roles::up;
+use crate::serving::ClientLimits;
 use crate::settings::Settings;
 
 /// # Errors
@@ -23,6 +24,7 @@ pub async fn run(mut settings: Settings, library: PathBuf, data: PathBuf, json: 
     settings.clickhouse.front_addr = free_address()?;
     // It posts and asks over plain HTTP, on loopback.
     settings.tls = None;
+    settings.clients = ClientLimits::default();
     let (write_key, api_key) = (secret("write"), secret("api"));
     settings.access.write_key = Some(write_key.clone());
     settings.access.api_key = Some(api_key.clone());

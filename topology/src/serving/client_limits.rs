@@ -25,6 +25,9 @@ const MOST_REMEMBERED: usize = 100_000;
 /// Those whose quota is whole again are forgotten after so many requests.
 const FORGET_EVERY: u32 = 4_096;
 
+/// What probes and Prometheus ask for.
+const FREE: [&str; 3] = ["/health/live", "/health/ready", "/metrics"];
+
 /// Limits of one service's clients. By default there are none: behind a proxy that is not named as trusted, all clients have
 /// its address, and a limit would be one for all of them together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,9 +91,7 @@ impl Clients {
     /// The client has used up its quota.
     pub fn take_request(&self, peer: IpAddr, path: &str, headers: &HeaderMap) -> Result<(), OverLimit> {
         match &self.requests {
-            Some(limit) if !path.starts_with("/health/") && path != "/metrics" => {
-                limit.take(origin(peer, headers, &self.trusted_proxies).into())
-            }
+            Some(limit) if !FREE.contains(&path) => limit.take(origin(peer, headers, &self.trusted_proxies).into()),
             _ => Ok(()),
         }
     }

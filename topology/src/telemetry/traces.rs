@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use neonhub_schemas::trace::{AttributeValue, Span, SpanKind, Tracer};
 use opentelemetry::trace::{self, SpanContext, Status, TraceFlags, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor as _,
@@ -43,6 +43,7 @@ impl Traces {
             .with_endpoint(format!("{endpoint}/v1/traces"))
             .with_protocol(Protocol::HttpBinary)
             .with_timeout(PATIENCE)
+            .with_http_client(http_client()?)
             .build()
             .map_err(|error| anyhow::anyhow!("NEONHUB_OTLP_ENDPOINT = `{endpoint}`: {error}"))?;
         let batches = BatchConfigBuilder::default().with_scheduled_delay(LINGER).with_max_queue_size(QUEUE).build();
@@ -73,6 +74,12 @@ impl Traces {
             Err(error) => tracing::warn!(%error, "the last spans could not be waited for"),
         }
     }
+}
+
+/// Asks no proxy. Made on a thread of its own, as one that blocks must be.
+fn http_client() -> anyhow::Result<reqwest::blocking::Client> {
+    let made = std::thread::spawn(|| reqwest::blocking::Client::builder().no_proxy().timeout(PATIENCE).build());
+    Ok(made.join().map_err(|_| anyhow::anyhow!("no client for the collector"))??)
 }
 
 fn span_data(span: Span, scope: &InstrumentationScope) -> SpanData {

@@ -14,7 +14,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
-use rdkafka::statistics::Statistics;
+use rdkafka::statistics::{Partition as PartitionStatistics, Statistics};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::batch::Batch;
@@ -66,10 +66,19 @@ impl ClientContext for RebalanceNotes {
             topic
                 .partitions
                 .into_values()
-                .map(move |partition| (name.clone(), partition.partition, partition.consumer_lag))
+                .filter_map(move |partition| Some((name.clone(), partition.partition, unread(&partition)?)))
         });
-        *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = partitions.filter(|(.., lag)| *lag >= 0).collect();
+        *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = partitions.collect();
     }
+}
+
+/// What has not been fetched yet, and what waits in the client. librdkafka's own lag is the distance to what this consumer has
+/// committed, and the stages commit through their producers; and the markers of transactions count in it.
+fn unread(partition: &PartitionStatistics) -> Option<i64> {
+    // Negative: not known, since nothing has been fetched.
+    let end = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
+    let is_known = end >= 0 && partition.next_offset >= 0;
+    is_known.then(|| (end - partition.next_offset).max(0) + partition.fetchq_cnt.max(0))
 }
 
 fn places(list: &TopicPartitionList) -> Vec<(String, i32)> {

@@ -34,6 +34,7 @@ pub fn run() {
         .map(|kind| json!({ "type": kind, "campaign": "spring", "anonymousId": "a", "messageId": kind, "amount": 5 }));
     client.accept("/v1/campaigns/events", &of_campaign);
     client.wait_for_events(events.len() + of_campaign.len());
+    assert_everything_is_read(&stack, &client);
     assert_dashboard_is_answered(&client);
     ask_for_what_is_not_there(&client);
 
@@ -59,6 +60,19 @@ pub fn run() {
     wait_until("every rule is evaluated", LIMIT, || Ok(prometheus.rules_by_health().contains_key("ok"))).unwrap();
     let health = prometheus.rules_by_health();
     assert!(health.keys().all(|health| health == "ok" || health == "unknown"), "{health:?}");
+}
+
+/// Readiness tells the lag of each processor, which goes to nothing when all is read: markers of transactions do not count.
+fn assert_everything_is_read(stack: &Stack, client: &Client) {
+    let address = stack.setting("NEONHUB_PROCESSORS_ADDR");
+    let port = address.rsplit_once(':').unwrap().1.parse().unwrap();
+    let nothing = json!({ "refine": 0, "metrics.partial": 0, "metrics.merge": 0, "landing": 0 });
+    let mut last = Value::Null;
+    wait_until("all is read", LIMIT, || {
+        last = client.send(port, "GET", "/health/ready", &[], b"").json()["lag_records"].clone();
+        Ok(last == nothing)
+    })
+    .unwrap_or_else(|error| panic!("{error}: {last}"));
 }
 
 /// Labels are of our making, not of a client's.
