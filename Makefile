@@ -65,7 +65,7 @@ chaos: libchdb real-stack ## Faults under 5,000 events/s, MINUTES=10 on each bac
 chaos-minute: libchdb real-stack
 	$(CARGO) test --workspace --locked --test chaos -- --nocapture --test-threads=1
 
-coverage: native-tools rust ## Lines that unit tests and the crates' own tests reach; not those that only scenarios do.
+coverage: libchdb demo-data real-stack prometheus test-clients-setup ## Lines that the tests reach, those of the scenarios too; half an hour.
 	@CARGO=$(CARGO) deploy/coverage.sh
 
 mutants: native-tools rust ## Changes stages, engine and landing in one place after the other, and says what no test notices. Takes hours.
