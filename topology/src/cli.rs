@@ -1,5 +1,7 @@
 //! The command line.
 
+mod running;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,14 +14,12 @@ use neonhub_topology::commands::replay::{self, ReplayOptions};
 use neonhub_topology::commands::simulate::{self, SimulateOptions};
 use neonhub_topology::commands::status::{self, Targets};
 use neonhub_topology::commands::{audit, backup, demonstration, doctor};
-use neonhub_topology::roles::processors::Processor;
-use neonhub_topology::roles::stop::asked_to_end;
-use neonhub_topology::roles::{Stop, olap, up};
+use neonhub_topology::roles::olap;
 use neonhub_topology::serving::descriptors;
-use neonhub_topology::settings::{SETTINGS, Settings, Values};
+use neonhub_topology::settings::{SETTINGS, Settings};
 use neonhub_topology::simulation::breaks::Break;
-use neonhub_topology::telemetry::traces::Traces;
-use neonhub_topology::{clients::Backbone, graph, roles, telemetry};
+use neonhub_topology::{graph, telemetry};
+use running::{Role, run_role, run_up};
 
 /// Real-time marketing intelligence: events in over HTTP, exact metric windows out of ClickHouse and live.
 #[derive(Parser)]
@@ -172,38 +172,6 @@ enum Command {
     },
     /// List the settings.
     Settings,
-}
-
-#[derive(Subcommand)]
-enum Role {
-    /// HTTP → Kafka.
-    Ingest,
-    /// The stream processors.
-    Processors {
-        /// Only these; all if absent.
-        #[arg(long, value_delimiter = ',')]
-        only: Vec<Processor>,
-    },
-    /// The query API.
-    Api,
-    /// The embedded ClickHouse.
-    Olap {
-        /// End when standard input closes.
-        #[arg(long, hide = true)]
-        supervised: bool,
-    },
-}
-
-impl Role {
-    /// OpenTelemetry's `service.name`.
-    fn service(&self) -> &'static str {
-        match self {
-            Self::Ingest => "neonhub-ingest",
-            Self::Processors { .. } => "neonhub-processors",
-            Self::Api => "neonhub-api",
-            Self::Olap { .. } => "neonhub-olap",
-        }
-    }
 }
 
 /// Exit code of what could not be done; 1 is for what was done and found wrong.
@@ -415,70 +383,6 @@ fn own_url(settings: &Settings, address: std::net::SocketAddr, option: &str) -> 
         "{address} speaks TLS (NEONHUB_TLS_CERTIFICATE_FILE), and this command speaks plain HTTP: name a tunnel to it with {option}"
     );
     Ok(format!("http://{address}"))
-}
-
-async fn run_up(settings: &Settings, library: PathBuf) -> anyhow::Result<()> {
-    let traces = Traces::start(settings, "neonhub")?;
-    let mut stack = up::start(settings, library, traces.tracer()).await?;
-    let scheme = if settings.tls.is_some() { "https" } else { "http" };
-    println!("ingest      {scheme}://{}", stack.ingest_addr);
-    println!("query API   {scheme}://{}  (documentation at /docs)", stack.api_addr);
-    println!("processors  http://{}  (/health/ready, /metrics)", stack.processors_addr);
-    println!("ClickHouse  {}", stack.clickhouse_url);
-    let outcome = tokio::select! {
-        ended = stack.failed() => ended.and_then(|()| anyhow::bail!("a role ended by itself")),
-        asked = asked_to_end() => asked.map_err(Into::into),
-    };
-    let stopped = stack.stop().await;
-    traces.finish().await;
-    outcome.and(stopped)
-}
-
-async fn run_role(role: Role, settings: &Settings, values: &Values) -> anyhow::Result<()> {
-    let stop = Stop::default();
-    let on_signal = stop.clone();
-    let is_olap = matches!(role, Role::Olap { .. });
-    if !is_olap {
-        tokio::spawn(async move {
-            if let Err(error) = asked_to_end().await {
-                tracing::error!(%error, "signals cannot be listened to");
-            }
-            on_signal.stop();
-        });
-    }
-    let traces = Traces::start(settings, role.service())?;
-    let tracer = traces.tracer();
-    let outcome = async {
-        match role {
-            Role::Ingest => {
-                up::require_shared_log(settings, "ingest")?;
-                let listener = up::listen("NEONHUB_INGEST_ADDR", settings.ingest_addr).await?;
-                let backbone = Backbone::open(settings)?;
-                let keys = roles::access::follow(settings, &backbone, &stop)?;
-                roles::ingest::run(settings, &backbone, keys, listener, tracer.clone(), stop).await
-            }
-            Role::Api => {
-                up::require_shared_log(settings, "api")?;
-                let listener = up::listen("NEONHUB_API_ADDR", settings.api_addr).await?;
-                let backbone = Backbone::open(settings)?;
-                let keys = roles::access::follow(settings, &backbone, &stop)?;
-                roles::api::run(settings, &backbone, keys, listener, tracer.clone(), stop).await
-            }
-            Role::Processors { only } => {
-                up::require_shared_log(settings, "processors")?;
-                let listener = up::listen("NEONHUB_PROCESSORS_ADDR", settings.processors_addr).await?;
-                let backbone = Backbone::open(settings)?;
-                let processors = roles::processors::Processors::start(settings, &backbone, &only, tracer, &stop)?;
-                processors.serve_health(listener, stop).await?;
-                processors.join().await;
-                Ok(())
-            }
-            Role::Olap { supervised } => olap::run(settings, olap::library(settings, values), supervised).await,
-        }
-    }
-    .await;
-    traces.finish().await;
-    outcome
 }
 
 async fn topics(settings: &Settings, work: TopicWork) -> anyhow::Result<ExitCode> {
