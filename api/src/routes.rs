@@ -128,7 +128,7 @@ fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     Problem::internal(&"a handler panicked").into_response()
 }
 
-/// For what nobody observes.
+/// Answers whoever is over the limit of addresses.
 async fn within_limit(request: Request, next: Next) -> Response {
     match request.extensions().get::<OverLimit>() {
         Some(over) => over_limit(over).into_response(),
@@ -146,10 +146,7 @@ async fn observe(State(state): State<ApiState>, request: Request, next: Next) ->
     };
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let begun = Instant::now();
-    let response = match request.extensions().get::<OverLimit>() {
-        Some(over) => over_limit(over).into_response(),
-        None => next.run(request).await,
-    };
+    let response = within_limit(request, next).await;
     let telemetry = state.telemetry();
     let status = response.status();
     telemetry.requests.with_label_values(&[method.as_str(), &route, status.as_str()]).inc();

@@ -29,6 +29,12 @@ pub fn is_workspace_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 64 && text.bytes().all(fits)
 }
 
+/// Whether a client's `X-Request-Id` may go into answers and logs: printable ASCII, 1 to 128 bytes.
+#[must_use]
+pub fn is_request_id(text: &[u8]) -> bool {
+    !text.is_empty() && text.len() <= 128 && text.iter().all(u8::is_ascii_graphic)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
+use neonhub_schemas::ids::is_request_id;
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -16,7 +17,8 @@ tokio::task_local! {
 
 /// Answers with the id; what is done for the request can ask for it.
 pub async fn identify(request: Request, next: Next) -> Response {
-    let id = request.headers().get(REQUEST_ID).filter(|value| is_decent(value)).cloned().unwrap_or_else(made);
+    let stated = request.headers().get(REQUEST_ID).filter(|value| is_request_id(value.as_bytes()));
+    let id = stated.cloned().unwrap_or_else(made);
     let mut response = CURRENT.scope(id.clone(), next.run(request)).await;
     response.headers_mut().insert(REQUEST_ID, id);
     response
@@ -38,12 +40,6 @@ impl Current {
     pub fn scope<T>(self, work: impl Future<Output = T>) -> impl Future<Output = T> {
         CURRENT.scope(self.0, work)
     }
-}
-
-/// Printable ASCII, and not long.
-fn is_decent(value: &HeaderValue) -> bool {
-    let text = value.as_bytes();
-    !text.is_empty() && text.len() <= 128 && text.iter().all(u8::is_ascii_graphic)
 }
 
 fn made() -> HeaderValue {

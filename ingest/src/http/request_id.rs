@@ -7,13 +7,8 @@ use super::state::IngestState;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Printable ASCII.
 pub(super) fn request_id(state: &IngestState, headers: &HeaderMap) -> HeaderValue {
-    let decent = |value: &&HeaderValue| {
-        let text = value.as_bytes();
-        !text.is_empty() && text.len() <= 128 && text.iter().all(u8::is_ascii_graphic)
-    };
-    if let Some(stated) = headers.get(REQUEST_ID).filter(decent) {
+    if let Some(stated) = headers.get(REQUEST_ID).filter(|value| ids::is_request_id(value.as_bytes())) {
         return stated.clone();
     }
     let made = ids::message_id(state.now_ms(), state.random());
