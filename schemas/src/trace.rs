@@ -61,6 +61,15 @@ impl TraceContext {
     pub fn stamp(self, headers: Headers) -> Headers {
         headers.with(header::TRACE_PARENT, Bytes::from(self.to_string()))
     }
+
+    /// The same where there may be none.
+    #[must_use]
+    pub fn stamp_if(trace: Option<Self>, headers: Headers) -> Headers {
+        match trace {
+            Some(trace) => trace.stamp(headers),
+            None => headers,
+        }
+    }
 }
 
 /// Exactly so many lower-case digits.
@@ -95,7 +104,7 @@ pub enum SpanKind {
     Producer,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttributeValue {
     Text(Cow<'static, str>),
     Number(i64),
@@ -125,6 +134,9 @@ impl From<u64> for AttributeValue {
     }
 }
 
+/// By their names in OpenTelemetry's semantic conventions; NeonHub's own begin with `neonhub.`.
+pub type Attributes = Vec<(&'static str, AttributeValue)>;
+
 /// A part of an event's way that is over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
@@ -136,8 +148,7 @@ pub struct Span {
     /// Microseconds since the Unix epoch.
     pub start_us: i64,
     pub end_us: i64,
-    /// By their names in OpenTelemetry's semantic conventions; NeonHub's own begin with `neonhub.`.
-    pub attributes: Vec<(&'static str, AttributeValue)>,
+    pub attributes: Attributes,
     /// Why it came to nothing.
     pub failure: Option<String>,
 }
@@ -147,6 +158,8 @@ pub struct Span {
 pub struct OpenSpan {
     /// For what follows from it.
     pub context: TraceContext,
+    /// Of a record: where it lies.
+    pub attributes: Attributes,
     parent: Option<SpanId>,
     start_us: i64,
 }
@@ -213,7 +226,8 @@ impl Tracer {
     pub fn follow(&self, record: &Record, start_us: i64) -> Option<OpenSpan> {
         let tracing = self.0.as_deref()?;
         let parent = TraceContext::of(record).filter(|parent| parent.is_sampled)?;
-        Some(tracing.open(parent.trace_id, Some(parent.span_id), start_us))
+        let span = tracing.open(parent.trace_id, Some(parent.span_id), start_us);
+        Some(OpenSpan { attributes: place_attributes(record), ..span })
     }
 
     pub fn end(
@@ -222,10 +236,9 @@ impl Tracer {
         name: impl Into<Cow<'static, str>>,
         kind: SpanKind,
         end_us: i64,
-        attributes: Vec<(&'static str, AttributeValue)>,
         failure: Option<String>,
     ) {
-        let OpenSpan { context, parent, start_us } = span;
+        let OpenSpan { context, attributes, parent, start_us } = span;
         if let Some(tracing) = &self.0 {
             let end_us = end_us.max(start_us);
             (tracing.export)(Span { context, parent, name: name.into(), kind, start_us, end_us, attributes, failure });
@@ -237,7 +250,8 @@ impl Tracing {
     fn open(&self, trace_id: TraceId, parent: Option<SpanId>, start_us: i64) -> OpenSpan {
         let (high, low) = halves((self.random)());
         let span_id = SpanId::new(high ^ low).unwrap_or(SpanId::MIN);
-        OpenSpan { context: TraceContext { trace_id, span_id, is_sampled: true }, parent, start_us }
+        let context = TraceContext { trace_id, span_id, is_sampled: true };
+        OpenSpan { context, attributes: Vec::new(), parent, start_us }
     }
 }
 
@@ -253,9 +267,7 @@ fn is_below(trace_id: TraceId, ratio: f64) -> bool {
     (place as f64) < ratio * (1_u64 << 56) as f64
 }
 
-/// Where a record lies, for its span.
-#[must_use]
-pub fn place_attributes(record: &Record) -> Vec<(&'static str, AttributeValue)> {
+fn place_attributes(record: &Record) -> Attributes {
     vec![
         ("messaging.operation.type", "process".into()),
         ("messaging.destination.name", record.topic.name().into()),
@@ -329,8 +341,8 @@ mod tests {
             headers: begun.context.stamp(Headers::new()),
         };
         let followed = tracer.follow(&record, 20).unwrap();
-        tracer.end(followed, "refine", SpanKind::Consumer, 5, place_attributes(&record), None);
-        tracer.end(begun.clone(), "POST /v1/track", SpanKind::Server, 30, Vec::new(), Some("away".to_owned()));
+        tracer.end(followed, "refine", SpanKind::Consumer, 5, None);
+        tracer.end(begun.clone(), "POST /v1/track", SpanKind::Server, 30, Some("away".to_owned()));
         let spans = spans.lock().unwrap();
         let stated = TraceContext::parse(PARENT.as_bytes()).unwrap();
         assert!(spans.iter().all(|span| span.context.trace_id == stated.trace_id));

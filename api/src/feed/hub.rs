@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use neonhub_schemas::metric::{Aggregation, MetricKey};
 use neonhub_schemas::record::Record;
-use neonhub_schemas::trace::{self, SpanKind, Tracer};
+use neonhub_schemas::trace::{SpanKind, Tracer};
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
@@ -38,11 +38,10 @@ pub struct Pushes {
 impl Pushes {
     fn tell(&self, record: &Record, subscribers: usize) {
         // Since it was put out by the merge stage.
-        if let Some(span) = self.tracer.follow(record, record.timestamp_ms.saturating_mul(1_000)) {
-            let mut attributes = trace::place_attributes(record);
-            attributes.push(("neonhub.live.subscribers", (subscribers as u64).into()));
+        if let Some(mut span) = self.tracer.follow(record, record.timestamp_ms.saturating_mul(1_000)) {
+            span.attributes.push(("neonhub.live.subscribers", (subscribers as u64).into()));
             let end_us = (self.clock)().saturating_mul(1_000);
-            self.tracer.end(span, "live push", SpanKind::Producer, end_us, attributes, None);
+            self.tracer.end(span, "live push", SpanKind::Producer, end_us, None);
         }
     }
 }

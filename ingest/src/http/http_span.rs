@@ -49,21 +49,22 @@ impl HttpSpan {
         workspace: Option<&str>,
         events: usize,
     ) {
-        let Self { span, method, route, start_us } = self;
+        let Self { mut span, method, route, start_us } = self;
         let name = format!("{method} {route}");
-        let mut attributes: Vec<(&'static str, AttributeValue)> = vec![
+        let attributes: [(_, AttributeValue); 5] = [
             ("http.request.method", method.into()),
             ("http.route", route.into()),
             ("http.response.status_code", i64::from(status).into()),
             ("neonhub.request_id", String::from_utf8_lossy(request_id.as_bytes()).into_owned().into()),
             ("neonhub.events", (events as u64).into()),
         ];
+        span.attributes.extend(attributes);
         if let Some(workspace) = workspace {
-            attributes.push(("neonhub.workspace", workspace.to_owned().into()));
+            span.attributes.push(("neonhub.workspace", workspace.to_owned().into()));
         }
         // Only what is the server's fault, as the conventions have it.
         let failure = (status >= 500).then(|| format!("answered {status}"));
         let took_us = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
-        tracer.end(span, name, SpanKind::Server, start_us.saturating_add(took_us), attributes, failure);
+        tracer.end(span, name, SpanKind::Server, start_us.saturating_add(took_us), failure);
     }
 }

@@ -30,9 +30,7 @@ impl Outputs {
 
     /// Puts out what follows from the record that is being processed: it goes on in its trace.
     pub fn put(&mut self, mut record: NewRecord) {
-        if let Some(trace) = self.trace {
-            record.headers = trace.stamp(record.headers);
-        }
+        record.headers = TraceContext::stamp_if(self.trace, record.headers);
         self.records.push(record);
     }
 

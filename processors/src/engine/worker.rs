@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use neonhub_schemas::record::{CommittedOffset, NewRecord, Record, TopicPartition};
-use neonhub_schemas::trace::{self, AttributeValue, OpenSpan, SpanKind, Tracer};
+use neonhub_schemas::trace::{OpenSpan, SpanKind, Tracer};
 
 use super::local_state::{LocalState, Marker};
 use super::ports::{CommitUnit, Committer, EngineError, LogReader, Ports, Source, SourceEvent, StateStores};
@@ -55,14 +55,8 @@ struct OpenTask<T> {
     /// Not committed yet; given up with the task when its partition is revoked.
     outputs: Outputs,
     /// Of traced records; they end with the commit.
-    spans: Vec<TracedRecord>,
+    spans: Vec<OpenSpan>,
     dirty: bool,
-}
-
-/// Where a traced record lies, and the work on it.
-struct TracedRecord {
-    span: OpenSpan,
-    attributes: Vec<(&'static str, AttributeValue)>,
 }
 
 /// One worker of a processor. After an error it is dropped and made anew: its state is rebuilt from what is committed.
@@ -206,7 +200,7 @@ impl<S: Stage> Worker<S> {
             open.outputs.trace = span.as_ref().map(|span| span.context);
             self.stage.process(&mut open.task, record, now_ms, &mut open.outputs);
             open.outputs.trace = None;
-            open.spans.extend(span.map(|span| TracedRecord { span, attributes: trace::place_attributes(record) }));
+            open.spans.extend(span);
             if let Some(error) = open.outputs.failure.take() {
                 return Err(error);
             }
@@ -285,8 +279,8 @@ impl<S: Stage> Worker<S> {
         self.committer.commit(unit)?;
         timer.observe_duration();
         let end_us = (self.clock)().saturating_mul(1_000);
-        for TracedRecord { span, attributes } in spans {
-            self.tracer.end(span, self.stage.name(), SpanKind::Consumer, end_us, attributes, None);
+        for span in spans {
+            self.tracer.end(span, self.stage.name(), SpanKind::Consumer, end_us, None);
         }
         self.metrics.commits.with_label_values(&labels).inc();
         self.metrics.outputs.with_label_values(&labels).inc_by(count);

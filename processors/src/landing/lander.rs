@@ -7,7 +7,7 @@ use std::time::Duration;
 use neonhub_schemas::codec::header;
 use neonhub_schemas::record::{CommittedOffset, Record, TopicPartition};
 use neonhub_schemas::topics::Topic;
-use neonhub_schemas::trace::{self, AttributeValue, OpenSpan, SpanKind, Tracer};
+use neonhub_schemas::trace::{OpenSpan, SpanKind, Tracer};
 
 use super::buffer::{BatchLimits, PartitionBuffer};
 use super::inserters::{Ended, Inserters};
@@ -59,14 +59,8 @@ pub struct Landing {
     /// batch is not repeated before that has ended.
     in_flight: Vec<TopicPartition>,
     /// Traced records on their way, by their places.
-    traced: BTreeMap<(TopicPartition, u64), TracedRecord>,
+    traced: BTreeMap<(TopicPartition, u64), OpenSpan>,
     observed_at_ms: i64,
-}
-
-/// The way of a record into its table, and what finds its row there.
-struct TracedRecord {
-    span: OpenSpan,
-    attributes: Vec<(&'static str, AttributeValue)>,
 }
 
 /// Beyond it records are landed without being told of: the exporter drops what is more at one time anyway.
@@ -188,8 +182,7 @@ impl Landing {
             };
             for record in run {
                 if buffer.push(record, now_ms) && self.traced.len() < MOST_TRACED {
-                    self.traced
-                        .extend(traced(&self.tracer, record, now_ms).map(|traced| ((place, record.offset), traced)));
+                    self.traced.extend(follow(&self.tracer, record, now_ms).map(|span| ((place, record.offset), span)));
                 }
             }
         }
@@ -217,9 +210,8 @@ impl Landing {
                     rows += batch.rows.len();
                     commits.insert(place, CommittedOffset { offset: batch.to, metadata: String::new() });
                     let landed = self.traced.extract_if((place, 0)..(place, batch.to), |_, _| true);
-                    for (_, TracedRecord { span, attributes }) in landed {
-                        let end_us = now_ms.saturating_mul(1_000);
-                        self.tracer.end(span, "landing", SpanKind::Consumer, end_us, attributes, None);
+                    for (_, span) in landed {
+                        self.tracer.end(span, "landing", SpanKind::Consumer, now_ms.saturating_mul(1_000), None);
                     }
                 }
                 Err(error) => {
@@ -294,10 +286,10 @@ impl Drop for Landing {
     }
 }
 
-/// `None`: the record is not traced.
-fn traced(tracer: &Tracer, record: &Record, now_ms: i64) -> Option<TracedRecord> {
-    let span = tracer.follow(record, now_ms.saturating_mul(1_000))?;
-    let mut attributes = trace::place_attributes(record);
+/// The way of a record into its table, with what finds its row there. `None`: the record is not traced.
+fn follow(tracer: &Tracer, record: &Record, now_ms: i64) -> Option<OpenSpan> {
+    let mut span = tracer.follow(record, now_ms.saturating_mul(1_000))?;
+    let attributes = &mut span.attributes;
     attributes.push(("db.system.name", "clickhouse".into()));
     attributes.push(("db.collection.name", Table::of(record.topic).name().into()));
     // The key of an event names its user; its row is found by its place.
@@ -307,5 +299,5 @@ fn traced(tracer: &Tracer, record: &Record, now_ms: i64) -> Option<TracedRecord>
     if let Some(message_id) = record.headers.get(header::MESSAGE_ID) {
         attributes.push(("neonhub.message_id", String::from_utf8_lossy(message_id).into_owned().into()));
     }
-    Some(TracedRecord { span, attributes })
+    Some(span)
 }

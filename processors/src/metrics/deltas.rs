@@ -127,7 +127,7 @@ fn partial_record(
         partition: None,
         key: Bytes::from(key.to_text()),
         value: Some(Bytes::from(partial.encode())),
-        headers: trace.map_or(headers.clone(), |trace| trace.stamp(headers)),
+        headers: TraceContext::stamp_if(trace, headers),
         timestamp_ms: now_ms,
     }
 }

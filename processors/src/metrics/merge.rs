@@ -87,7 +87,7 @@ pub struct MergeTask {
     pub(super) default_calendar: Calendar,
     /// Windows with deltas that no upsert holds, by grain.
     pub(super) dirty: [Vec<WindowId>; 6],
-    /// Of dirty windows: the last traced delta. Few are; a restart forgets them.
+    /// Of dirty windows: the last traced delta. Few are; a replay brings them back.
     pub(super) traces: HashMap<WindowId, TraceContext>,
     pub(super) flushed_at_ms: [i64; 6],
     /// Final, and not said yet.

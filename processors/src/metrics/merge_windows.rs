@@ -344,11 +344,8 @@ fn upsert_of(
 fn upsert_record(partition: u32, upsert: WindowUpsert, trace: Option<TraceContext>) -> NewRecord {
     let key = window_key(&upsert.key, upsert.grain, &upsert.zone, upsert.window_start, upsert.epoch);
     let value = upsert.encode();
-    let mut record = window_record(partition, key, Some(value), upsert.updated_at);
-    if let Some(trace) = trace {
-        record.headers = trace.stamp(record.headers);
-    }
-    record
+    let record = window_record(partition, key, Some(value), upsert.updated_at);
+    NewRecord { headers: TraceContext::stamp_if(trace, record.headers), ..record }
 }
 
 fn window_record(partition: u32, key: String, value: Option<Vec<u8>>, now_ms: i64) -> NewRecord {
