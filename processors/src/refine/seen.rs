@@ -368,6 +368,35 @@ mod tests {
         xxh3_64(&number.to_le_bytes())
     }
 
+    #[test]
+    fn every_list_in_memory_is_counted() {
+        let (mut seen, local) = (SeenSet::new(8_000, true), local());
+        let counted = |seen: &SeenSet| {
+            let Bucket { hashes, unsaved, young, spilled, .. } = &seen.buckets[0];
+            let filters: usize =
+                spilled.iter().map(|spilled| spilled.filter.as_ref().map_or(0, Filter::heap_size)).sum();
+            let runs = young.capacity() * size_of::<Run>() + spilled.capacity() * size_of::<Spilled>();
+            [hashes.allocation_size(), unsaved.capacity() * 8, runs, filters]
+        };
+        let insert = |seen: &mut SeenSet, numbers: std::ops::Range<u64>| {
+            numbers.for_each(|number| assert!(seen.insert(hash_of(number), 0, Some(&local)).unwrap()));
+        };
+        insert(&mut seen, 0..1_000);
+        let [hashes, unsaved, runs, filters] = counted(&seen);
+        assert!(hashes > 8_000 && unsaved >= 8_000 && (runs, filters) == (0, 0));
+        assert_eq!(seen.heap_size(), hashes + unsaved);
+        save(&mut seen, &local, usize::MAX);
+        insert(&mut seen, 1_000..1_100);
+        let [hashes, unsaved, runs, filters] = counted(&seen);
+        assert!(unsaved >= 800 && runs > 0 && filters == 0);
+        assert_eq!(seen.heap_size(), hashes + unsaved + runs);
+        let too_much = seen.heap_size();
+        save(&mut seen, &local, too_much - 1);
+        let [hashes, unsaved, runs, filters] = counted(&seen);
+        assert!(runs > 0 && filters > 1_000);
+        assert_eq!(seen.heap_size(), hashes + unsaved + runs + filters);
+    }
+
     fn pages(local: &LocalState) -> usize {
         let mut pages = 0;
         local

@@ -169,6 +169,19 @@ fn a_window_stays_as_long_as_deltas_come() {
 }
 
 #[test]
+fn a_restart_does_not_make_a_window_look_untouched() {
+    let mut bench = bench(config_for_eviction());
+    bench.feed(watermark(MINUTE + 400 * 86_400), 0);
+    bench.feed(delta("men", &[MINUTE], "1"), 50_000);
+    bench.commit(50_000);
+    bench.restart(80_000);
+    bench.commit(109_999);
+    assert_eq!(bench.entries(), 6, "touched within the last minute");
+    bench.commit(119_999);
+    assert_eq!((bench.entries(), tombstones(&bench)), (0, 6));
+}
+
+#[test]
 fn what_is_too_much_for_one_commit_is_forgotten_with_the_next_ones() {
     let mut bench = bench(MergeConfig { windows_per_commit: 2, ..config_for_eviction() });
     bench.feed(watermark(MINUTE + 400 * 86_400), 0);
