@@ -118,7 +118,8 @@ prometheus: ## Fetches Prometheus and promtool once, from Debian.
 test-clients: libchdb real-stack test-clients-setup ## Clients that nobody here wrote: SDKs, a browser, ClickHouse's clients, kcat.
 	$(CARGO) test --workspace --locked --test it -- --test-threads=1 clients browser_client
 
-test-clients-setup: ## Fetches the clients that tests use: SDKs, ClickHouse's, schemathesis, Chromium, kcat.
+test-clients-setup: ## Fetches the clients that tests use: SDKs, ClickHouse's, schemathesis, Chromium, kcat; and Redis.
 	@deploy/fetch-test-clients.sh
 	@deploy/fetch-chromium.sh | tail -n 1 >&2
-	@deploy/fetch-kcat.sh | tail -n 1 >&2
+	@deploy/fetch-program.sh kcat -V | tail -n 1 >&2
+	@deploy/fetch-program.sh redis-server --version | tail -n 1 >&2

@@ -23,10 +23,14 @@ COMPONENT = "app.kubernetes.io/component"
 TALKS_TO = {
     "ingest": {"NEONHUB_KAFKA_BROKERS"},
     "processors": {"NEONHUB_KAFKA_BROKERS", "NEONHUB_CLICKHOUSE_URL"},
-    "api": {"NEONHUB_KAFKA_BROKERS", "NEONHUB_CLICKHOUSE_URL", "NEONHUB_SCYLLA_NODES"},
+    "api": {"NEONHUB_KAFKA_BROKERS", "NEONHUB_CLICKHOUSE_URL", "NEONHUB_SCYLLA_NODES", "NEONHUB_REDIS_URL"},
     "migrate": {"NEONHUB_CLICKHOUSE_URL"},
     "topics": {"NEONHUB_KAFKA_BROKERS"},
 }
+# What a role can do without.
+OPTIONAL = {"NEONHUB_REDIS_URL"}
+# Addresses that are secret only for the password that may be in them.
+ADDRESSES = {"NEONHUB_CLICKHOUSE_URL", "NEONHUB_REDIS_URL"}
 # Only readiness looks at servers: a restart would not bring them back.
 PROBES = {"startupProbe": "/health/live", "livenessProbe": "/health/live", "readinessProbe": "/health/ready"}
 ROUTES = {"ingest": "ingest/src", "api": "api/src", "processors": "topology/src/roles"}
@@ -135,8 +139,7 @@ def wrong_settings(manifests: Manifests, rendered: str) -> Iterator[str]:
         where = "does not list it" if key in asked else "lists it, and nothing asks for it"
         yield f"{key}: deploy/k8s/README.md {where}"
     for name, value in literals:
-        # The address of ClickHouse is secret only for the password that may be in it.
-        if known.get(name) == "secret" and not (name == "NEONHUB_CLICKHOUSE_URL" and "@" not in value):
+        if known.get(name) == "secret" and not (name in ADDRESSES and "@" not in value):
             yield f"{name}: is a secret written into the tree"
 
 
@@ -216,7 +219,8 @@ def reached(policies: list[dict]) -> set[tuple[str, int]]:
 
 def wrong_policies(manifests: Manifests) -> Iterator[str]:
     policies = [policy["spec"] for policy in manifests.of("NetworkPolicy")]
-    for setting in sorted({setting for each in TALKS_TO.values() for setting in each} - set(manifests.settings)):
+    missing = {setting for each in TALKS_TO.values() for setting in each} - set(manifests.settings)
+    for setting in sorted(missing - OPTIONAL):
         yield f"{setting}: no ConfigMap has it"
         return
     for workload in manifests.workloads:
@@ -227,7 +231,7 @@ def wrong_policies(manifests: Manifests) -> Iterator[str]:
         if workload.component not in TALKS_TO:
             yield f"{workload.name}: this check does not know whom the component {workload.component} talks to"
         needed = {("kube-system", 53)}
-        for setting in TALKS_TO.get(workload.component, set()):
+        for setting in TALKS_TO.get(workload.component, set()) - missing:
             needed |= servers(manifests, setting)
         allowed = reached(own)
         for namespace, port in sorted(needed - allowed):

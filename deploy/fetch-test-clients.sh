@@ -2,7 +2,7 @@
 # Puts the official clients that the end-to-end tests speak through into the cache folder: a Python environment with
 # clickhouse-connect, Segment's SDK, kafka-python and schemathesis, and a node_modules folder with @clickhouse/client, the SDKs
 # of Segment (server and browser) and RudderStack, eventsource, ws and playwright-core. Prints one NAME=FOLDER line each. Does
-# nothing when they are there and made from today's lists. The browser is deploy/fetch-chromium.sh's, kcat deploy/fetch-kcat.sh's.
+# nothing when they are there and made from today's lists. The browser is deploy/fetch-chromium.sh's, kcat deploy/fetch-program.sh's.
 #
 # Usage: deploy/fetch-test-clients.sh
 # Lists: topology/tests/clients/{requirements.txt,package.json,package-lock.json}

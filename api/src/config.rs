@@ -7,6 +7,8 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use neonhub_schemas::window::{Calendar, CalendarError};
 
+use crate::cache::CacheConfig;
+
 /// A Bearer key and the workspace it opens.
 #[derive(Clone)]
 pub struct ApiKey {
@@ -53,6 +55,7 @@ pub struct ApiConfig {
     pub max_live_clients: usize,
     /// Comments that keep idle live connections open.
     pub heartbeat: Duration,
+    pub cache: CacheConfig,
     /// How often the store and `control` are compared.
     pub reconcile_interval: Duration,
 }
@@ -71,6 +74,7 @@ impl Default for ApiConfig {
             live_buffer: 4_096,
             max_live_clients: 10_000,
             heartbeat: Duration::from_secs(15),
+            cache: CacheConfig::default(),
             reconcile_interval: Duration::from_secs(60),
         }
     }
@@ -88,13 +92,14 @@ impl ApiConfig {
         self.workspace_zones.values().chain([&self.default_zone]).try_for_each(|zone| Calendar::new(zone).map(drop))
     }
 
-    /// One workspace `acme` with the key `secret`, and nothing that waits for long.
+    /// One workspace `acme` with the key `secret`, nothing that waits for long, and no cache.
     #[must_use]
     pub fn for_testing() -> Self {
         Self {
             keys: vec![ApiKey { workspace: "acme".to_owned(), key: "secret".to_owned() }],
             query_timeout: Duration::from_secs(5),
             live_buffer: 64,
+            cache: CacheConfig { bytes: 0, ..CacheConfig::default() },
             ..Self::default()
         }
     }

@@ -11,36 +11,34 @@ pub mod view;
 use collect::Table;
 use neonhub_schemas::event::Source;
 use plan::Plan;
-use request::MetricQuery;
 use span::Span;
 use view::Answer;
 
-use crate::auth::Grant;
-use crate::catalog::Catalog;
 use crate::olap::{ClosedRow, Olap, OlapError};
 use crate::problem::Problem;
 
+/// The answer, and whether every window behind it is final: late events alone can change it then.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub answer: Answer,
+    pub is_closed: bool,
+}
+
 /// # Errors
-/// 400 names the field that is wrong; 422 where the answer would be too large; 503, 504 from ClickHouse.
-pub async fn run(
-    olap: &dyn Olap,
-    catalog: &Catalog,
-    grant: &Grant,
-    workspace_zone: &str,
-    max_rows: usize,
-    now_ms: i64,
-    query: &MetricQuery,
-) -> Result<Answer, Problem> {
-    let plan = Plan::new(query, catalog, grant, workspace_zone, max_rows)?;
+/// 422 where the answer would be too large; 503, 504 from ClickHouse.
+pub async fn run(olap: &dyn Olap, plan: &Plan, now_ms: i64) -> Result<Outcome, Problem> {
     // Asked first: what is closed by now has been written by the time that the windows are read.
-    let closed = closed(olap, &plan, now_ms.div_euclid(1_000)).await?;
-    let mut current = read(olap, &plan, &plan.span).await?;
+    let closed = closed(olap, plan, now_ms.div_euclid(1_000)).await?;
+    let mut current = read(olap, plan, &plan.span).await?;
     closed.iter().for_each(|row| current.close(&row.metric_name, row.closed_until));
     let previous = match &plan.previous {
-        Some(span) => Some(read(olap, &plan, span).await?),
+        Some(span) => Some(read(olap, plan, span).await?),
         None => None,
     };
-    view::answer(&plan, &current, previous.as_ref())
+    let is_final = |table: &Table| table.cells().values().all(|cell| cell.all_final);
+    let is_closed =
+        current.closed_until() >= plan.span.to_s && is_final(&current) && previous.as_ref().is_none_or(is_final);
+    Ok(Outcome { answer: view::answer(plan, &current, previous.as_ref())?, is_closed })
 }
 
 /// How far time is closed. Mostly the windows around the query's end, or the present, tell; all are asked only if they do not.

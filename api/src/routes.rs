@@ -106,12 +106,13 @@ fn cors(origins: AllowOrigin) -> CorsLayer {
         .allow_methods([Method::GET, Method::PUT, Method::POST, Method::DELETE])
         .allow_headers([
             header::AUTHORIZATION,
+            header::CACHE_CONTROL,
             header::CONTENT_TYPE,
             header::IF_MATCH,
             header::IF_NONE_MATCH,
             HeaderName::from_static("last-event-id"),
         ])
-        .expose_headers([header::ETAG, header::LINK, header::RETRY_AFTER, request_id::REQUEST_ID])
+        .expose_headers([header::AGE, header::ETAG, header::LINK, header::RETRY_AFTER, request_id::REQUEST_ID])
         .max_age(Duration::from_secs(3_600))
 }
 

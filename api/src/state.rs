@@ -9,6 +9,8 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::administration::Administration;
 use crate::auth::RateLimits;
+use crate::cache::AnswerCache;
+use crate::cache::shared::SharedCache;
 use crate::config::ApiConfig;
 use crate::control::ControlLog;
 use crate::definitions::Definitions;
@@ -30,6 +32,8 @@ pub type Elapsed = Arc<dyn Fn() -> std::time::Duration + Send + Sync>;
 /// The ports' adapters, chosen by `topology`.
 pub struct Parts {
     pub olap: Arc<dyn Olap>,
+    /// `None`: this process shares no answers with others.
+    pub shared_cache: Option<Arc<dyn SharedCache>>,
     pub store: Arc<dyn Store>,
     pub control: Arc<dyn ControlLog>,
     pub feed: Arc<dyn FeedLog>,
@@ -55,6 +59,7 @@ pub enum StartError {
 struct Inner {
     config: ApiConfig,
     olap: Arc<dyn Olap>,
+    answers: AnswerCache,
     clock: Clock,
     administration: Arc<Administration>,
     definitions: Arc<Definitions>,
@@ -87,7 +92,10 @@ impl ApiState {
         let aggregations = Arc::new(move |key: &neonhub_schemas::metric::MetricKey| known.aggregation(key));
         let pushes = Pushes { tracer: parts.tracer, clock: clock.clone() };
         let hub = Hub::start(parts.feed, aggregations, config.live_buffer, telemetry.clone(), pushes)?;
+        let (wall, elapsed) = (parts.clock, parts.elapsed.clone());
+        let answers = AnswerCache::new(config.cache.clone(), parts.shared_cache, wall, elapsed, telemetry.clone());
         Ok(Self(Arc::new(Inner {
+            answers,
             live_clients: Arc::new(Semaphore::new(config.max_live_clients)),
             config,
             olap: parts.olap,
@@ -116,6 +124,11 @@ impl ApiState {
     #[must_use]
     pub fn olap(&self) -> &dyn Olap {
         self.0.olap.as_ref()
+    }
+
+    #[must_use]
+    pub fn answers(&self) -> &AnswerCache {
+        &self.0.answers
     }
 
     #[must_use]

@@ -12,6 +12,9 @@ pub struct Telemetry {
     pub live_updates: IntCounter,
     pub live_resets: IntCounter,
     pub republished: IntCounter,
+    /// Where an answer to a metric query came from: `clickhouse`, `memory`, `redis`.
+    pub metric_answers: IntCounterVec,
+    pub shared_cache_failures: IntCounter,
 }
 
 impl Telemetry {
@@ -27,6 +30,15 @@ impl Telemetry {
         let live_updates = counter("neonhub_api_live_updates_total", "Window revisions handed to live clients")?;
         let live_resets = counter("neonhub_api_live_resets_total", "Live clients whose place was gone from the log")?;
         let republished = counter("neonhub_api_republished_total", "Definitions and keys that `control` lacked")?;
+        let shared_cache_failures = counter(
+            "neonhub_api_shared_cache_failures_total",
+            "Times that the cache shared with other processes did not answer, or had a value that is none",
+        )?;
+        let metric_answers = IntCounterVec::new(
+            Opts::new("neonhub_api_metric_answers_total", "Answers to metric queries, by where they came from"),
+            &["from"],
+        )?;
+        registry.register(Box::new(metric_answers.clone()))?;
         let requests = IntCounterVec::new(
             Opts::new("neonhub_api_requests_total", "Requests answered"),
             &["method", "route", "status"],
@@ -37,7 +49,17 @@ impl Telemetry {
         registry.register(Box::new(request_seconds.clone()))?;
         let live_clients = IntGauge::new("neonhub_api_live_clients", "Live subscriptions")?;
         registry.register(Box::new(live_clients.clone()))?;
-        Ok(Self { registry, requests, request_seconds, live_clients, live_updates, live_resets, republished })
+        Ok(Self {
+            registry,
+            requests,
+            request_seconds,
+            live_clients,
+            live_updates,
+            live_resets,
+            republished,
+            metric_answers,
+            shared_cache_failures,
+        })
     }
 
     /// What is behind `/metrics`, for whoever counts something of this service elsewhere.

@@ -3,12 +3,14 @@
 //! A checked query: which series to read over which span, and what to make of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
 
 use axum::http::StatusCode;
 use neonhub_schemas::event::Source;
 use neonhub_schemas::metric::{Aggregation, Definition};
 use neonhub_schemas::time;
 use neonhub_schemas::window::Calendar;
+use sha2::{Digest as _, Sha256};
 
 use super::request::{DimensionFilter, DimensionOperator, MetricQuery, Order, QueryGrain};
 use super::span::{Span, SpanRequest, previous};
@@ -121,6 +123,28 @@ impl Plan {
             limit,
             max_rows,
         })
+    }
+}
+
+/// Text goes into the digest.
+struct Digesting(Sha256);
+
+impl fmt::Write for Digesting {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text);
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// Two plans with one fingerprint have the same answer: everything that it is made of is in the plan, whose derived
+    /// `Debug` leaves out no field.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut digest = Digesting(Sha256::new());
+        // Writing into a digest cannot fail.
+        let _infallible = write!(digest, "{self:?}");
+        digest.0.finalize().into()
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Part {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Readiness {
     pub ready: bool,
-    /// `clickhouse`, `store`, `log`, `keys`.
+    /// `clickhouse`, `store`, `log`, `keys`; `redis`, where there is one: without it requests are answered all the same.
     pub parts: BTreeMap<&'static str, Part>,
 }
 
@@ -70,10 +70,18 @@ async fn part<E: std::fmt::Display>(answer: impl Future<Output = Result<(), E>>)
 pub async fn ready(State(state): State<ApiState>) -> Response {
     let log = async { state.hub().failure().map_or(Ok(()), Err) };
     let keys = async { if state.keys().are_read() { Ok(()) } else { Err("keys are still being read") } };
-    let (clickhouse, store, log, keys) =
-        futures::join!(part(state.olap().ping()), part(state.ping_store()), part(log), part(keys));
-    let parts = BTreeMap::from([("clickhouse", clickhouse), ("store", store), ("log", log), ("keys", keys)]);
+    let (clickhouse, store, log, keys, redis) = futures::join!(
+        part(state.olap().ping()),
+        part(state.ping_store()),
+        part(log),
+        part(keys),
+        state.answers().ping_shared()
+    );
+    let mut parts = BTreeMap::from([("clickhouse", clickhouse), ("store", store), ("log", log), ("keys", keys)]);
     let away: Vec<&str> = parts.iter().filter(|(_, part)| !part.ready).map(|(name, _)| *name).collect();
+    if let Some(redis) = redis {
+        parts.insert("redis", part(std::future::ready(redis)).await);
+    }
     if away.is_empty() {
         return Json(Readiness { ready: true, parts }).into_response();
     }

@@ -1,5 +1,7 @@
 //! `POST /v1/metrics/query` and `POST /v1/events/query`.
 
+use std::sync::atomic::Ordering;
+
 use axum::http::Method;
 use neonhub_api::olap::{ClosedRow, EventRow, WindowRow};
 use serde_json::{Value, json};
@@ -35,6 +37,79 @@ async fn rows_come_with_exact_decimals() {
     );
     assert!(answer.text.contains(r#""window_start":"2019-11-24T05:00:00+05:45""#), "{}", answer.text);
     assert_eq!(answer.json["meta"]["stored_grain"], "quarter");
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_for_a_moment_and_says_so() {
+    let rig = Rig::with_cache();
+    let ask = async |query: Value, headers: &[(&str, &str)]| {
+        rig.olap.answers().asked.clear();
+        let answer = rig.call_with(Method::POST, "/v1/metrics/query", Some(query), headers).await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.headers["content-type"]),
+            (200, &"application/json".parse().unwrap())
+        );
+        let age = answer.headers.get("age").map(|age| age.to_str().unwrap().to_owned());
+        (answer.text, age, rig.olap.answers().asked.len())
+    };
+    let (first, age, asked) = ask(query(), &[]).await;
+    assert_eq!((age, asked > 0), (None, true));
+    rig.elapsed.store(999, Ordering::SeqCst);
+    assert_eq!(ask(query(), &[]).await, (first.clone(), Some("0".to_owned()), 0));
+    // Seconds are widened to minutes, so this is the same question.
+    let mut same = query();
+    same["from"] = json!("2019-11-24T00:00:30Z");
+    assert_eq!(ask(same, &[]).await.2, 0);
+    let mut other = query();
+    other["filters"][0]["values"] = json!(["random"]);
+    assert!(ask(other, &[]).await.2 > 0);
+    for wish in ["no-cache", "max-age=0, No-Cache"] {
+        let (_, age, asked) = ask(query(), &[("cache-control", wish)]).await;
+        assert_eq!((age, asked > 0), (None, true), "{wish}");
+    }
+    rig.elapsed.store(2_000, Ordering::SeqCst);
+    assert!(ask(query(), &[]).await.2 > 0);
+}
+
+#[tokio::test]
+async fn what_is_closed_is_kept_for_longer() {
+    let rig = Rig::with_cache();
+    let mut query = query();
+    query["metrics"] = json!(["clicks"]);
+    let asked_after_a_second = async |closed_until: i64| {
+        rig.olap.answers().closed = vec![ClosedRow { metric_name: "clicks".into(), closed_until }];
+        rig.call_with(Method::POST, "/v1/metrics/query", Some(query.clone()), &[("cache-control", "no-cache")]).await;
+        rig.olap.answers().asked.clear();
+        rig.elapsed.fetch_add(1_000, Ordering::SeqCst);
+        let answer = rig.call(Method::POST, "/v1/metrics/query", Some(query.clone())).await;
+        assert_eq!(answer.status.as_u16(), 200);
+        rig.olap.answers().asked.len()
+    };
+    let end = 1_574_560_800;
+    assert!(asked_after_a_second(end - 1).await > 0);
+    assert_eq!(asked_after_a_second(end).await, 0);
+}
+
+/// The revision of a definition is part of the question: what it counted before is not told after.
+#[tokio::test]
+async fn a_definition_that_changed_is_another_question() {
+    let rig = Rig::with_cache();
+    let definition = |event: &str| json!({"source": "behavior", "aggregation": "count", "event": event});
+    assert!(rig.put("orders", definition("Order Completed")).await.status.is_success());
+    let ask = async || {
+        rig.olap.answers().asked.clear();
+        let mut query = query();
+        query["metrics"] = json!(["orders"]);
+        query["group_by"] = json!([]);
+        query["filters"] = json!([]);
+        let answer = rig.call(Method::POST, "/v1/metrics/query", Some(query)).await;
+        assert_eq!(answer.status.as_u16(), 200, "{}", answer.text);
+        rig.olap.answers().asked.len()
+    };
+    assert!(ask().await > 0);
+    assert_eq!(ask().await, 0);
+    assert!(rig.put("orders", definition("Checkout Started")).await.status.is_success());
+    assert!(ask().await > 0);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
+use neonhub_api::cache::CacheConfig;
 use neonhub_api::control::memory::MemoryControl;
 use neonhub_api::feed::memory::MemoryFeed;
 use neonhub_api::olap::memory::MemoryOlap;
@@ -61,6 +62,11 @@ impl Rig {
         Self::with(ApiConfig::for_testing(), MemoryFeed::new(2))
     }
 
+    /// With answers kept as they are by default.
+    pub fn with_cache() -> Self {
+        Self::with(ApiConfig { cache: CacheConfig::default(), ..ApiConfig::for_testing() }, MemoryFeed::new(2))
+    }
+
     pub fn with(config: ApiConfig, feed: MemoryFeed) -> Self {
         let olap = Arc::new(MemoryOlap::default());
         let store = Arc::new(MemoryStore::default());
@@ -76,6 +82,7 @@ impl Rig {
         let parts = Parts {
             tracer: Tracer::default(),
             olap: olap.clone(),
+            shared_cache: None,
             store: store.clone(),
             control: control.clone(),
             feed: Arc::new(feed.clone()),

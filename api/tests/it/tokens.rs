@@ -78,6 +78,26 @@ async fn every_statement_is_held_to_the_tokens_rows() {
     }
 }
 
+/// Answers that are kept are told apart by the rows that may be seen.
+#[tokio::test]
+async fn nobody_is_given_the_answer_of_a_wider_grant() {
+    let rig = Rig::with_cache();
+    let signer = Signer::new(&rig).await;
+    let of_women = signer.sign(&changed(json!({"filters": {"campaign": "women"}})));
+    let tokens = ["secret", &signer.sign(&of_men()), &of_women];
+    for token in tokens {
+        rig.olap.answers().asked.clear();
+        let answer = query(&rig, token, json!({})).await;
+        assert_eq!((answer.status.as_u16(), answer.headers.get("age")), (200, None), "{}", answer.text);
+        assert!(!rig.olap.answers().asked.is_empty());
+    }
+    rig.olap.answers().asked.clear();
+    // Another customer who may see the same is.
+    let same = signer.sign(&changed(json!({"sub": "customer-18", "metrics": ["clicks"]})));
+    assert!(query(&rig, &same, json!({})).await.headers.contains_key("age"));
+    assert!(rig.olap.answers().asked.is_empty());
+}
+
 #[tokio::test]
 async fn a_token_shows_its_metrics_and_nothing_else() {
     let rig = Rig::new();

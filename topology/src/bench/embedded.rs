@@ -53,6 +53,8 @@ impl Up {
             ("NEONHUB_BOOTSTRAP_WRITE_KEY", WRITE_KEY.to_owned()),
             ("NEONHUB_BOOTSTRAP_API_KEY", API_KEY.to_owned()),
             ("NEONHUB_EVENTS_PER_SECOND", "10000000".to_owned()),
+            // What is measured is the way to ClickHouse and back.
+            ("NEONHUB_QUERY_CACHE_MB", "0".to_owned()),
         ];
         settings.extend(more.iter().cloned());
         let http = http_client()?;

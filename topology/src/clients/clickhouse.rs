@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clickhouse::Client;
 use neonhub_processors::landing::{ClickHouseConfig, ClickHouseTables, InsertThreads, Tables};
-use neonhub_schemas::migrations::{CLICKHOUSE, ClickHouseTarget};
+use neonhub_schemas::migrations::{CLICKHOUSE, ClickHouseTarget, reading_user};
 
+use crate::clock;
 use crate::embedded::olap::READER;
 use crate::settings::Settings;
 
@@ -54,7 +56,12 @@ pub fn api_config(settings: &Settings) -> neonhub_api::olap::http::ClickHouseCon
 /// ClickHouse 25.3: the `JSON` type is ready for production from there on.
 const MINIMUM_VERSION: (u32, u32) = (25, 3);
 
-/// Applies what has not been applied, in order; refuses a file that changed since. Returns the names of those applied.
+const NO_READER: &str = "the user neonhub_reader could not be made (with NEONHUB_CLICKHOUSE_READER_PASSWORD): the user that \
+     migrates needs the grant ACCESS MANAGEMENT, in ClickHouse's image CLICKHOUSE_DEFAULT_ACCESS_MANAGEMENT=1; a user of that \
+     name in a users.xml has to go";
+
+/// Applies what has not been applied, in order; refuses a file that changed since. Returns the names of those applied. On a
+/// server, the user who reads is made as the settings have it.
 ///
 /// # Errors
 /// ClickHouse does not answer, is too old, refuses a statement, or a file has changed.
@@ -106,6 +113,11 @@ pub async fn migrate(settings: &Settings) -> anyhow::Result<Vec<String>> {
         let insert = format!("INSERT INTO `{database}`.schema_migrations (number, name, hash) VALUES (?, ?, ?)");
         unbound.query(&insert).bind(migration.number).bind(migration.name).bind(migration.hash()).execute().await?;
         done.push(migration.name.to_owned());
+    }
+    if let (Some(_server), Some(password)) = (&settings.clickhouse.url, &settings.clickhouse.reader_password) {
+        for statement in reading_user(&target, password, clock::secret_bits()?) {
+            unbound.query(&statement).execute().await.context(NO_READER)?;
+        }
     }
     Ok(done)
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use neonhub_api::cache::redis::RedisCache;
+use neonhub_api::cache::shared::SharedCache as _;
 use neonhub_schemas::migrations::CLICKHOUSE;
 use serde::Serialize;
 
@@ -70,6 +72,7 @@ pub async fn examine(settings: &Settings, values: &Values, library: &Path) -> Re
     }
     clickhouse(settings, library, &mut report).await;
     store(settings, &mut report).await;
+    redis(settings, &mut report).await;
     if values.is_default("log_format") && !settings.is_embedded_log() {
         let advice = "NEONHUB_LOG_FORMAT=json, so that a log service can read the fields";
         report.bad("logs", State::Doubtful, "written for people", advice);
@@ -224,6 +227,19 @@ async fn store(settings: &Settings, report: &mut Report) {
         Err(error) => {
             let advice = "look whether the nodes run and NEONHUB_SCYLLA_NODES names their CQL ports";
             report.bad("store", State::Wrong, format!("{nodes}: {error}"), advice);
+        }
+    }
+}
+
+async fn redis(settings: &Settings, report: &mut Report) {
+    let Some(url) = &settings.cache.redis_url else { return };
+    let answered = async { Ok(RedisCache::new(url)?.ping().await?) };
+    match within(answered).await {
+        Ok(()) => report.fine("redis", "answers"),
+        Err(error) => {
+            let advice =
+                "look whether it runs, and at NEONHUB_REDIS_URL; queries are answered without it, from ClickHouse";
+            report.bad("redis", State::Doubtful, error.to_string(), advice);
         }
     }
 }

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use neonhub_api::cache::CacheConfig;
+use neonhub_api::cache::redis::RedisCache;
+use neonhub_api::cache::shared::SharedCache;
 use neonhub_api::olap::http::ClickHouseOlap;
 use neonhub_api::{ApiConfig, ApiKey, ApiState, Parts, serve};
 use neonhub_schemas::access::SharedKeyRing;
@@ -37,10 +40,13 @@ pub async fn run(
         default_zone: settings.access.timezone.clone(),
         requests_per_minute: settings.access.requests_per_minute,
         origins: settings.access.api_origins.clone(),
+        cache: cache(settings),
         ..ApiConfig::default()
     };
+    let shared_cache = settings.cache.redis_url.as_deref().map(RedisCache::new).transpose()?;
     let parts = Parts {
         olap: Arc::new(ClickHouseOlap::new(&clients::api_config(settings))),
+        shared_cache: shared_cache.map(|redis| Arc::new(redis) as Arc<dyn SharedCache>),
         store: clients::operational_store(settings).await?,
         control: backbone.control_log()?,
         feed: backbone.feed_log(Topic::MetricsWindows)?,
@@ -58,4 +64,15 @@ pub async fn run(
         .with_tls(tls);
     serve(state, async move { stop.stopped().await }, |router, told_to_stop| server.serve(router, told_to_stop)).await;
     Ok(())
+}
+
+fn cache(settings: &Settings) -> CacheConfig {
+    let (cache, clickhouse) = (&settings.cache, &settings.clickhouse);
+    CacheConfig {
+        bytes: cache.bytes,
+        open: cache.open,
+        closed: cache.closed,
+        // The tables that the answers are from.
+        namespace: format!("{}/{}", clickhouse.effective_url(), clickhouse.database),
+    }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 use neonhub_api::Origins;
+use neonhub_api::cache::redis::RedisCache;
 use neonhub_schemas::access::KeySecret;
 
 pub use kept::kept_secret;
@@ -34,6 +35,7 @@ pub struct Settings {
     pub backbone: BackboneSettings,
     pub clickhouse: ClickHouseSettings,
     pub store: StoreSettings,
+    pub cache: CacheSettings,
     pub access: AccessSettings,
     pub limits: LimitSettings,
     /// Of ingest, and of the query API.
@@ -90,6 +92,8 @@ pub struct ClickHouseSettings {
     pub url: Option<String>,
     pub user: Option<String>,
     pub password: Option<String>,
+    /// Of the user who reads a server's tables; `None`: there is none.
+    pub reader_password: Option<String>,
     pub database: String,
     pub cluster: Option<String>,
     pub libchdb: Option<PathBuf>,
@@ -143,6 +147,27 @@ pub struct StoreSettings {
 }
 
 #[derive(Clone)]
+pub struct CacheSettings {
+    /// Of answers in memory.
+    pub bytes: u64,
+    /// Of answers about open and about closed time.
+    pub open: Duration,
+    pub closed: Duration,
+    /// `None`: no cache is shared.
+    pub redis_url: Option<String>,
+}
+
+impl std::fmt::Debug for CacheSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CacheSettings")
+            .field("bytes", &self.bytes)
+            .field("open", &self.open)
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
 pub struct AccessSettings {
     pub workspace: String,
     pub write_key: Option<String>,
@@ -191,6 +216,15 @@ pub struct ProcessingSettings {
     pub session_timeout: Duration,
 }
 
+fn redis_url(values: &Values, url: String) -> Result<String, SettingError> {
+    match RedisCache::new(&url) {
+        Ok(_) => Ok(url),
+        Err(error) => {
+            Err(values.wrong("redis_url", format!("it must be like redis://user:password@host:6379/0 ({error})")))
+        }
+    }
+}
+
 impl Settings {
     /// Reads the process's environment and the file that it names.
     ///
@@ -236,6 +270,7 @@ impl Settings {
                 url,
                 user: values.optional("clickhouse_user").or(user),
                 password: values.optional("clickhouse_password").or(password),
+                reader_password: values.secret("clickhouse_reader_password")?,
                 database: values.matching("clickhouse_database", "letters, digits and `_`", |byte| {
                     byte.is_ascii_alphanumeric() || byte == b'_'
                 })?,
@@ -248,6 +283,12 @@ impl Settings {
                 scylla_keyspace: values.matching("scylla_keyspace", "letters, digits and `_`", |byte| {
                     byte.is_ascii_alphanumeric() || byte == b'_'
                 })?,
+            },
+            cache: CacheSettings {
+                bytes: values.number::<u64>("query_cache_mb", 0, 1_000_000)? << 20,
+                open: Duration::from_millis(values.number("query_cache_ms", 0, 3_600_000)?),
+                closed: Duration::from_millis(values.number("query_cache_closed_ms", 0, 86_400_000)?),
+                redis_url: values.optional("redis_url").map(|url| redis_url(values, url)).transpose()?,
             },
             access: AccessSettings {
                 workspace: values.checked("bootstrap_workspace", "1 to 64 of a-z, 0-9, `-` and `_`", |text| {
@@ -417,6 +458,16 @@ mod tests {
         assert!(error.contains("NEONHUB_KEY_SECRET") && error.contains("32") && !error.contains("hunter2"), "{error}");
         let settings = read(&[("NEONHUB_KEY_SECRET", "hunter2-hunter2-hunter2-hunter2-hunter2")]).unwrap();
         assert!(settings.access.key_secret.is_some() && !format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn the_shared_cache_is_named_by_a_url_that_is_never_shown() {
+        let settings = read(&[("NEONHUB_REDIS_URL", "redis://:hunter2@cache:6379/1")]).unwrap();
+        assert!(settings.cache.redis_url.is_some() && !format!("{settings:?}").contains("hunter2"));
+        for url in ["cache:6379", "rediss://:hunter2@cache:6379", "http://:hunter2@cache"] {
+            let error = read(&[("NEONHUB_REDIS_URL", url)]).unwrap_err().to_string();
+            assert!(error.starts_with("NEONHUB_REDIS_URL") && !error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

@@ -35,10 +35,26 @@ pub const SETTINGS: &[Setting] = &[
     secret("clickhouse_url", "http://user:password@host:8123 of a ClickHouse server; empty: the embedded front."),
     open("clickhouse_user", "", "User at ClickHouse; wins over the URL's."),
     secret("clickhouse_password", "Password at ClickHouse; wins over the URL's."),
+    secret(
+        "clickhouse_reader_password",
+        "`neonhub migrate` makes the user neonhub_reader with it on a ClickHouse server, who reads the tables, within limits; \
+         empty: none.",
+    ),
     open("clickhouse_database", "neonhub", "Database of all tables."),
     open("clickhouse_cluster", "", "Cluster to create replicated tables on; empty: plain tables."),
     open("scylla_nodes", "", "host:port,… of ScyllaDB or Cassandra; empty: the local store."),
     open("scylla_keyspace", "neonhub", "Keyspace of all tables there."),
+    open("query_cache_mb", "64", "MiB of answers to metric queries that a process of the query API keeps; 0: none."),
+    open("query_cache_ms", "1000", "How old an answer about open time may be."),
+    open(
+        "query_cache_closed_ms",
+        "60000",
+        "How old an answer may be whose windows are all final: late events alone can change it.",
+    ),
+    secret(
+        "redis_url",
+        "redis://user:password@host:6379/0: where the processes of the query API share these answers; empty: each keeps its own.",
+    ),
     open("topic_prefix", "", "In front of every topic, group and transactional id."),
     open("partitions", "4", "Partitions of the topics that scale; fixed when the topics are created."),
     open("replication", "1", "Replication factor of topics and keyspace that are created here."),

@@ -25,6 +25,8 @@ pub struct Answer {
     pub status: u16,
     pub content_type: String,
     pub retry_after: Option<String>,
+    #[allow(dead_code, reason = "not used by tests/chaos")]
+    pub age: Option<String>,
     pub body: String,
 }
 
@@ -68,9 +70,10 @@ impl Client {
         let mut response = response?;
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (content_type, retry_after) = (header("content-type").unwrap_or_default(), header("retry-after"));
+        let age = header("age");
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(1 << 30).read_to_string()?;
-        Ok(Answer { status, content_type, retry_after, body })
+        Ok(Answer { status, content_type, retry_after, age, body })
     }
 
     /// Posts bytes to ingest with the write key; an error means that there was no answer.

@@ -99,6 +99,11 @@ fn rolling_restart() {
 }
 
 #[test]
+fn shared_cache() {
+    scenarios::shared_cache::run();
+}
+
+#[test]
 fn watching() {
     scenarios::watching::run();
 }

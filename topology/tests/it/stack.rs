@@ -43,6 +43,9 @@ pub enum Role {
     #[allow(dead_code, reason = "used by tests/chaos only")]
     ThirdProcessors,
     Api,
+    /// A second process of the query API, at an address of its own.
+    #[allow(dead_code, reason = "not used by tests/chaos")]
+    SecondApi,
 }
 
 impl Role {
@@ -52,14 +55,14 @@ impl Role {
             Self::Olap => &["run", "olap"],
             Self::Ingest | Self::SecondIngest => &["run", "ingest"],
             Self::Processors | Self::SecondProcessors | Self::ThirdProcessors => &["run", "processors"],
-            Self::Api => &["run", "api"],
+            Self::Api | Self::SecondApi => &["run", "api"],
         }
     }
 
     /// What tells further processes of a role apart: their instance.
     fn instance(self) -> u8 {
         match self {
-            Self::SecondIngest | Self::SecondProcessors => 1,
+            Self::SecondIngest | Self::SecondProcessors | Self::SecondApi => 1,
             Self::ThirdProcessors => 2,
             _ => 0,
         }
@@ -86,6 +89,7 @@ struct Ports {
     ingest: ReservedPort,
     second_ingest: ReservedPort,
     api: ReservedPort,
+    second_api: ReservedPort,
     processors: ReservedPort,
     second_processors: ReservedPort,
     third_processors: ReservedPort,
@@ -109,6 +113,7 @@ impl Stack {
             ingest: reserve(),
             second_ingest: reserve(),
             api: reserve(),
+            second_api: reserve(),
             processors: reserve(),
             second_processors: reserve(),
             third_processors: reserve(),
@@ -152,6 +157,11 @@ impl Stack {
     #[allow(dead_code, reason = "not used by tests/chaos")]
     pub fn ingest_ports(&self) -> [u16; 2] {
         [self.ports.ingest.number(), self.ports.second_ingest.number()]
+    }
+
+    #[allow(dead_code, reason = "not used by tests/chaos")]
+    pub fn second_api_port(&self) -> u16 {
+        self.ports.second_api.number()
     }
 
     pub fn kafka(&mut self) -> &mut Kafka {
@@ -204,6 +214,9 @@ impl Stack {
         if role == Role::SecondIngest {
             command.push(format!("NEONHUB_INGEST_ADDR=127.0.0.1:{}", self.ports.second_ingest.number()).into());
         }
+        if role == Role::SecondApi {
+            command.push(format!("NEONHUB_API_ADDR=127.0.0.1:{}", self.ports.second_api.number()).into());
+        }
         command.push(env!("CARGO_BIN_EXE_neonhub").into());
         command.extend(role.arguments().iter().map(OsString::from));
         let process = ServerProcess::start("neonhub", &self.log(), &command).unwrap();
@@ -229,6 +242,7 @@ impl Stack {
             Role::Processors | Role::SecondProcessors | Role::ThirdProcessors => {
                 format!("http://127.0.0.1:{}/health/ready", self.processors_port(role))
             }
+            Role::SecondApi => format!("http://127.0.0.1:{}/health/ready", self.ports.second_api.number()),
             Role::Up | Role::Api => format!("http://127.0.0.1:{}/health/ready", self.ports.api.number()),
         };
         self.process(role)

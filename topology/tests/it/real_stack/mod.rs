@@ -5,7 +5,8 @@
 //! |---|---|
 //! | `kafka` | one broker: start, stop, kill -9, restart on the same port and data |
 //! | `cassandra` | one node, the same |
-//! | `server_process` | a Java process that cannot outlive the test process |
+//! | `redis` | one Redis, Debian's |
+//! | `server_process` | a server's process that cannot outlive the test process |
 //! | `scratch` | a temporary folder and ports that parallel test processes do not take from each other |
 //!
 //! [`shared_kafka`] and [`shared_cassandra`] start at first use and serve the whole test process; a test that breaks its
@@ -13,6 +14,8 @@
 
 mod cassandra;
 pub mod kafka;
+#[allow(dead_code, reason = "not used by tests/chaos")]
+pub mod redis;
 pub mod scratch;
 pub mod server_process;
 

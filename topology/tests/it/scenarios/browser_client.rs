@@ -18,7 +18,7 @@ const BAD_LUCK: &str = "refuse,cut,late,pass,pass,pass,pass,pass,pass,late";
 
 pub fn run(backbone: Backbone) {
     let node_modules = client_folder("test-clients-node");
-    let chromium = fetched_program("fetch-chromium.sh");
+    let chromium = fetched_program("fetch-chromium.sh", &[]);
     let options = Options { settings: vec![("NEONHUB_ALLOW_ANY_ORIGIN", "true".to_owned())], ..Options::default() };
     let stack = Stack::start_with(backbone, options, None);
     let client = stack.client();

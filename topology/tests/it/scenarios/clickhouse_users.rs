@@ -4,11 +4,12 @@
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
+use neonhub_schemas::migrations::{ClickHouseTarget, reading_user};
 use socket2::{Domain, Socket, Type};
 
 use crate::client::{Client, LIMIT};
 use crate::real_stack::wait_until;
-use crate::stack::{Backbone, CLICKHOUSE_PASSWORD, Stack};
+use crate::stack::{Backbone, CLICKHOUSE_PASSWORD, CLICKHOUSE_WRITER, Stack};
 
 /// Codes of ClickHouse: READONLY, ACCESS_DENIED.
 const REFUSALS: [&str; 2] = ["Code: 164.", "Code: 497."];
@@ -19,6 +20,7 @@ pub fn run() {
     let stack = Stack::start(Backbone::Embedded);
     let client = stack.client();
     migrating_twice_and_by_two_at_once_changes_nothing(&stack, &client);
+    a_server_is_told_of_the_reading_user(&stack, &client);
     client.write_sql("CREATE TABLE facts (id UInt64, path String) ENGINE = MergeTree ORDER BY id");
     client.write_sql("INSERT INTO facts SELECT number, 'file(x)' FROM numbers(3)");
     assert_eq!(client.sql("SELECT count(), any(path), max(number) FROM facts, numbers(2) AS n"), "6\tfile(x)\t1");
@@ -117,6 +119,28 @@ fn migrating_twice_and_by_two_at_once_changes_nothing(stack: &Stack, client: &Cl
     );
     let (text, success) = stack.try_command_with(&["migrate"], &database);
     assert!(!success && text.contains("was changed after it was applied"), "{text}");
+}
+
+/// To a server's migration the front looks like a server whose user may not make users. The engine understands each statement:
+/// it names what is missing, and that is no word of SQL.
+fn a_server_is_told_of_the_reading_user(stack: &Stack, client: &Client) {
+    let target = ClickHouseTarget { database: "neonhub", cluster: None };
+    let statements = reading_user(&target, "password-of-the-reader", 7);
+    let refusals: Vec<String> = statements.iter().map(|sql| client.try_write_sql(sql).unwrap_err()).collect();
+    // ACCESS_DENIED for all but the GRANT, which looks for the user first: UNKNOWN_ROLE.
+    let codes = ["Code: 497.", "Code: 497.", "Code: 497.", "Code: 497.", "Code: 511."];
+    assert_eq!(refusals.len(), codes.len(), "{statements:?}");
+    for (refusal, code) in refusals.iter().zip(codes) {
+        assert!(refusal.contains(code), "{refusal}");
+    }
+    let server = format!("http://{CLICKHOUSE_WRITER}:{CLICKHOUSE_PASSWORD}@127.0.0.1:{}", client.clickhouse_port);
+    let is_server = ("NEONHUB_CLICKHOUSE_URL", server.as_str());
+    let reader = ("NEONHUB_CLICKHOUSE_READER_PASSWORD", "password-of-the-reader");
+    let (text, success) = stack.try_command_with(&["migrate"], &[is_server, reader]);
+    assert!(!success && text.contains("ACCESS MANAGEMENT") && text.contains("Code: 497."), "{text}");
+    assert!(!text.contains("password-of-the-reader"), "{text}");
+    let (text, success) = stack.try_command_with(&["migrate"], &[is_server]);
+    assert!(success && text.contains("0 migrations applied"), "{text}");
 }
 
 fn ask(client: &Client, parameters: &str, sql: &str) -> (u16, String) {

@@ -60,9 +60,9 @@ pub(super) fn client_folder(name: &str) -> PathBuf {
 }
 
 /// The program that a script in `deploy/` finds or fetches, and prints as its last line.
-pub(super) fn fetched_program(deploy_script: &str) -> PathBuf {
+pub(super) fn fetched_program(deploy_script: &str, arguments: &[&str]) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(deploy_script);
-    PathBuf::from(output_of(&mut Command::new(path)).lines().next_back().unwrap())
+    PathBuf::from(output_of(Command::new(path).args(arguments)).lines().next_back().unwrap())
 }
 
 pub(super) fn script(name: &str) -> PathBuf {

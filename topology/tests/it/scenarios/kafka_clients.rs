@@ -17,7 +17,7 @@ const DAY: &str = "2026-01-07T00:00:00Z";
 
 pub fn run() {
     let python = client_folder("test-clients-python").join("bin/python");
-    let kcat = fetched_program("fetch-kcat.sh");
+    let kcat = fetched_program("fetch-program.sh", &["kcat", "-V"]);
     let stack = Stack::start(Backbone::Kafka);
     let client = stack.client();
     let topics =

@@ -27,5 +27,6 @@ pub mod retries_count_once;
 pub mod rolling_restart;
 pub mod scale_out_and_in;
 pub mod sdk_clients;
+pub mod shared_cache;
 pub mod tracing;
 pub mod watching;
