@@ -19,6 +19,7 @@ use crate::feed::hub::{Hub, Pushes};
 use crate::keys::{Keys, Random};
 use crate::olap::Olap;
 use crate::problem::Problem;
+use crate::routes::health::LastLook;
 use crate::routes::request_id;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
@@ -70,6 +71,8 @@ struct Inner {
     live_clients: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
     openapi: std::sync::OnceLock<bytes::Bytes>,
+    last_look: LastLook,
+    elapsed: Elapsed,
 }
 
 /// Cheap to clone.
@@ -96,6 +99,7 @@ impl ApiState {
         let answers = AnswerCache::new(config.cache.clone(), parts.shared_cache, wall, elapsed, telemetry.clone());
         Ok(Self(Arc::new(Inner {
             answers,
+            elapsed: parts.elapsed.clone(),
             live_clients: Arc::new(Semaphore::new(config.max_live_clients)),
             config,
             olap: parts.olap,
@@ -108,6 +112,7 @@ impl ApiState {
             telemetry,
             stopping: watch::Sender::new(false),
             openapi: std::sync::OnceLock::new(),
+            last_look: LastLook::default(),
         })))
     }
 
@@ -119,6 +124,16 @@ impl ApiState {
     #[must_use]
     pub fn now_ms(&self) -> i64 {
         (self.0.clock)()
+    }
+
+    /// On the clock that is never set.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        (self.0.elapsed)()
+    }
+
+    pub(crate) fn last_look(&self) -> &LastLook {
+        &self.0.last_look
     }
 
     #[must_use]

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use neonhub_topology::bench::{self, Bench};
-use neonhub_topology::clients::{TopicWork, check_or_create_topics, migrate};
+use neonhub_topology::clients::{TopicWork, check_or_create_topics, http_client, migrate};
 use neonhub_topology::commands::keys::{self, KeyCommand};
 use neonhub_topology::commands::replay::{self, ReplayOptions};
 use neonhub_topology::commands::simulate::{self, SimulateOptions};
@@ -272,7 +272,8 @@ impl Cli {
                     let options = ReplayOptions {
                         files,
                         mapping,
-                        url: url.map_or_else(|| own_url(&settings, settings.ingest_addr, "--url"), Ok)?,
+                        client: client(&settings)?,
+                        url: url.unwrap_or_else(|| own_url(&settings, settings.ingest_addr)),
                         write_key: write_key
                             .ok_or_else(|| anyhow::anyhow!("give --write-key or set NEONHUB_BOOTSTRAP_WRITE_KEY"))?,
                         rate,
@@ -283,18 +284,15 @@ impl Cli {
                     return Ok(exit_code(replay::run(options).await?.is_clean()));
                 }
                 Command::Status { ingest, processors, api, watch, json } => {
-                    let or_own = |named: Vec<String>, address, option| {
-                        if named.is_empty() {
-                            Ok(vec![own_url(&settings, address, option)?])
-                        } else {
-                            anyhow::Ok(named)
-                        }
+                    let or_own = |named: Vec<String>, address| {
+                        if named.is_empty() { vec![own_url(&settings, address)] } else { named }
                     };
                     let processors_url = format!("http://{}", settings.processors_addr);
                     let targets = Targets {
-                        ingest: or_own(ingest, settings.ingest_addr, "--ingest")?,
+                        client: client(&settings)?,
+                        ingest: or_own(ingest, settings.ingest_addr),
                         processors: if processors.is_empty() { vec![processors_url] } else { processors },
-                        api: or_own(api, settings.api_addr, "--api")?,
+                        api: or_own(api, settings.api_addr),
                     };
                     return show_status(&targets, watch, json).await;
                 }
@@ -316,7 +314,8 @@ impl Cli {
                 Command::Keys { command, url, api_key, json } => {
                     let api_key = api_key.or_else(|| settings.access.api_key.clone());
                     let target = keys::Target {
-                        url: url.map_or_else(|| own_url(&settings, settings.api_addr, "--url"), Ok)?,
+                        client: client(&settings)?,
+                        url: url.unwrap_or_else(|| own_url(&settings, settings.api_addr)),
                         api_key: api_key
                             .ok_or_else(|| anyhow::anyhow!("give --api-key or set NEONHUB_BOOTSTRAP_API_KEY"))?,
                     };
@@ -340,7 +339,7 @@ impl Cli {
 
 async fn show_status(targets: &Targets, watch: bool, json: bool) -> anyhow::Result<ExitCode> {
     loop {
-        let status = status::look(targets).await?;
+        let status = status::look(targets).await;
         if watch {
             // Home, and away with what was there.
             print!("\x1b[H\x1b[2J{status}");
@@ -376,13 +375,15 @@ fn print_settings() {
     }
 }
 
-/// Where a role of these settings answers the commands, which speak plain HTTP alone.
-fn own_url(settings: &Settings, address: std::net::SocketAddr, option: &str) -> anyhow::Result<String> {
-    anyhow::ensure!(
-        settings.tls.is_none(),
-        "{address} speaks TLS (NEONHUB_TLS_CERTIFICATE_FILE), and this command speaks plain HTTP: name a tunnel to it with {option}"
-    );
-    Ok(format!("http://{address}"))
+/// Where ingest or the query API of these settings answers.
+fn own_url(settings: &Settings, address: std::net::SocketAddr) -> String {
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{address}")
+}
+
+/// Trusts whoever shows the certificate of these settings.
+fn client(settings: &Settings) -> anyhow::Result<reqwest::Client> {
+    http_client(settings.tls.as_ref().map(|files| files.certificate.as_path()))
 }
 
 async fn topics(settings: &Settings, work: TopicWork) -> anyhow::Result<ExitCode> {

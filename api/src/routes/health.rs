@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 use super::openapi::PublicProblems;
@@ -16,6 +17,8 @@ use crate::problem::{Problem, ProblemBody};
 use crate::state::ApiState;
 
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Whoever asks has no key and no quota: ClickHouse and the store are asked no oftener than this.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Part {
@@ -68,20 +71,9 @@ async fn part<E: std::fmt::Display>(answer: impl Future<Output = Result<(), E>>)
     )
 )]
 pub async fn ready(State(state): State<ApiState>) -> Response {
-    let log = async { state.hub().failure().map_or(Ok(()), Err) };
-    let keys = async { if state.keys().are_read() { Ok(()) } else { Err("keys are still being read") } };
-    let (clickhouse, store, log, keys, redis) = futures::join!(
-        part(state.olap().ping()),
-        part(state.ping_store()),
-        part(log),
-        part(keys),
-        state.answers().ping_shared()
-    );
-    let mut parts = BTreeMap::from([("clickhouse", clickhouse), ("store", store), ("log", log), ("keys", keys)]);
-    let away: Vec<&str> = parts.iter().filter(|(_, part)| !part.ready).map(|(name, _)| *name).collect();
-    if let Some(redis) = redis {
-        parts.insert("redis", part(std::future::ready(redis)).await);
-    }
+    let parts = look(&state).await;
+    let away: Vec<&str> =
+        parts.iter().filter(|(name, part)| !part.ready && **name != "redis").map(|(name, _)| *name).collect();
     if away.is_empty() {
         return Json(Readiness { ready: true, parts }).into_response();
     }
@@ -92,6 +84,42 @@ pub async fn ready(State(state): State<ApiState>) -> Response {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(header::RETRY_AFTER, HeaderValue::from(2));
     response
+}
+
+type Parts = BTreeMap<&'static str, Part>;
+
+/// What the parts said when they were last asked, and when that was.
+#[derive(Default)]
+pub struct LastLook(Mutex<Option<(Duration, Parts)>>);
+
+async fn look(state: &ApiState) -> Parts {
+    // Whoever comes meanwhile waits for the same answers.
+    let mut last = state.last_look().0.lock().await;
+    if let Some((at, parts)) = &*last
+        && state.elapsed().saturating_sub(*at) < BETWEEN_LOOKS
+    {
+        return parts.clone();
+    }
+    let parts = ask(state).await;
+    *last = Some((state.elapsed(), parts.clone()));
+    parts
+}
+
+async fn ask(state: &ApiState) -> Parts {
+    let log = async { state.hub().failure().map_or(Ok(()), Err) };
+    let keys = async { if state.keys().are_read() { Ok(()) } else { Err("keys are still being read") } };
+    let (clickhouse, store, log, keys, redis) = futures::join!(
+        part(state.olap().ping()),
+        part(state.ping_store()),
+        part(log),
+        part(keys),
+        state.answers().ping_shared()
+    );
+    let mut parts = BTreeMap::from([("clickhouse", clickhouse), ("store", store), ("log", log), ("keys", keys)]);
+    if let Some(redis) = redis {
+        parts.insert("redis", part(std::future::ready(redis)).await);
+    }
+    parts
 }
 
 /// Prometheus.

@@ -1,5 +1,7 @@
 //! What holds for every route: keys, problems, health.
 
+use std::sync::atomic::Ordering;
+
 use axum::body::Body;
 use axum::http::{Method, Request};
 use neonhub_api::ApiConfig;
@@ -65,6 +67,7 @@ async fn readiness_says_which_part_is_away_and_why() {
     assert_eq!(rig.get("/health/live").await.status, 200);
     let ready = async {
         loop {
+            rig.elapsed.fetch_add(500, Ordering::SeqCst);
             if rig.get("/health/ready").await.status == 200 {
                 return;
             }
@@ -73,6 +76,9 @@ async fn readiness_says_which_part_is_away_and_why() {
     };
     tokio::time::timeout(PATIENCE, ready).await.unwrap();
     rig.store.set_away(true);
+    rig.elapsed.fetch_add(499, Ordering::SeqCst);
+    assert_eq!(rig.get("/health/ready").await.status, 200, "the parts are asked twice a second at most");
+    rig.elapsed.fetch_add(1, Ordering::SeqCst);
     let answer = rig.get("/health/ready").await;
     answer.problem(503);
     assert_eq!(answer.json["parts"]["store"]["ready"], false);

@@ -11,7 +11,7 @@ use super::ingest::per_second;
 use super::load::post_all;
 use super::usage::{Meter, peak_rss_mb};
 use super::{Figure, events};
-use crate::commands::replay::poster::http_client;
+use crate::clients::http_client;
 
 pub const WRITE_KEY: &str = "bench-write-key";
 pub const API_KEY: &str = "bench-api-key";
@@ -57,7 +57,7 @@ impl Up {
             ("NEONHUB_QUERY_CACHE_MB", "0".to_owned()),
         ];
         settings.extend(more.iter().cloned());
-        let http = http_client()?;
+        let http = http_client(None)?;
         let mut role = Role::start(&["up"], &settings)?;
         role.ready(&http, &format!("http://{api}/health/ready")).await?;
         role.ready(&http, &format!("http://{ingest}/health/ready")).await?;

@@ -15,7 +15,7 @@ use super::events::{self, Spread};
 use super::load::post_all;
 use super::scratch::Scratch;
 use super::usage::{Meter, Used, peak_rss_mb};
-use crate::commands::replay::poster::http_client;
+use crate::clients::http_client;
 use crate::settings::Settings;
 
 const WRITE_KEY: &str = "bench-write-key";
@@ -42,7 +42,7 @@ pub async fn run(settings: &Settings, batch: usize, events: u64) -> anyhow::Resu
             ("NEONHUB_EVENTS_PER_SECOND", "10000000".to_owned()),
         ],
     )?;
-    ingest.ready(&http_client()?, &format!("http://{address}/health/ready")).await?;
+    ingest.ready(&http_client(None)?, &format!("http://{address}/health/ready")).await?;
     let url = format!("http://{address}/v1/campaigns/events");
     let used = load(&ingest, &url, &bodies, if batch <= 1 { SINGLE_CONNECTIONS } else { CONNECTIONS }).await?;
     let peak = peak_rss_mb(ingest.id());
@@ -92,7 +92,7 @@ async fn producer_limit(settings: &Settings, events: u64) -> anyhow::Result<f64>
 async fn handler_limit(bodies: &Arc<Vec<String>>) -> anyhow::Result<f64> {
     let address = free_address()?;
     let mut server = Role::start(&["bench", "limit-http", &address.to_string()], &[])?;
-    server.ready(&http_client()?, &format!("http://{address}/")).await?;
+    server.ready(&http_client(None)?, &format!("http://{address}/")).await?;
     let used = load(&server, &format!("http://{address}/"), bodies, SINGLE_CONNECTIONS).await?;
     Ok(per_second(bodies.len() as u64, used.cpu))
 }

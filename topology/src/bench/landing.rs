@@ -16,9 +16,8 @@ use super::ingest::per_second;
 use super::scratch::Scratch;
 use super::usage::{Meter, Used, peak_rss_mb};
 use super::{Figure, refine};
-use crate::clients::{self, migrate};
+use crate::clients::{self, http_client, migrate};
 use crate::clock;
-use crate::commands::replay::poster::http_client;
 use crate::settings::Settings;
 
 pub async fn run(settings: &Settings, library: PathBuf, events: u64) -> anyhow::Result<Figure> {
@@ -33,7 +32,7 @@ pub async fn run(settings: &Settings, library: PathBuf, events: u64) -> anyhow::
             ("NEONHUB_LIBCHDB", library.display().to_string()),
         ],
     )?;
-    olap.ready(&http_client()?, &format!("http://{address}/ping")).await?;
+    olap.ready(&http_client(None)?, &format!("http://{address}/ping")).await?;
     let mut settings = settings.clone();
     settings.clickhouse.url = Some(format!("http://{address}"));
     migrate(&settings).await?;

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 /// Posts all bodies, each until it is answered with 200. Answers of 429 and 503 are asked again at once.
 pub async fn post_all(url: &str, write_key: &str, bodies: Arc<Vec<String>>, connections: usize) -> anyhow::Result<()> {
-    let http = crate::commands::replay::poster::http_client()?;
+    let http = crate::clients::http_client(None)?;
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..connections {

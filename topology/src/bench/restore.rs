@@ -20,8 +20,8 @@ use super::ingest::per_second;
 use super::memory::{WINDOWS_A_KEY, partial};
 use super::scratch::Scratch;
 use super::usage::peak_rss_mb;
+use crate::clients::http_client;
 use crate::clock;
-use crate::commands::replay::poster::http_client;
 use crate::embedded;
 use crate::embedded::log::{Log, LogOptions};
 use crate::settings::Settings;
@@ -70,7 +70,7 @@ async fn on_kafka(settings: &Settings, partials: Vec<NewRecord>, windows: u64) -
             ],
         )
     };
-    let http = http_client()?;
+    let http = http_client(None)?;
     let mut role = start()?;
     role.ready(&http, &format!("{url}/health/ready")).await?;
     let mut reader = KafkaReader::new(&scratch.config)?;

@@ -5,8 +5,6 @@ use clap::{Subcommand, ValueEnum};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::replay::poster::http_client;
-
 #[derive(Clone, Debug, Subcommand)]
 pub enum KeyCommand {
     /// Make a key; it is shown once.
@@ -62,6 +60,7 @@ impl KeyScope {
 /// Where the query API answers, and with which key.
 #[derive(Clone)]
 pub struct Target {
+    pub client: reqwest::Client,
     pub url: String,
     pub api_key: String,
 }
@@ -96,7 +95,7 @@ pub async fn run(command: KeyCommand, target: &Target, as_json: bool) -> anyhow:
 
 async fn ask(target: &Target, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
     let url = format!("{}{path}", target.url);
-    let mut request = http_client()?.request(method, &url).bearer_auth(&target.api_key);
+    let mut request = target.client.request(method, &url).bearer_auth(&target.api_key);
     if let Some(body) = &body {
         request = request.json(body);
     }

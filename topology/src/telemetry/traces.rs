@@ -13,6 +13,7 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor as _,
 };
 
+use crate::clients::blocking_http_client;
 use crate::clock;
 use crate::settings::Settings;
 
@@ -43,7 +44,7 @@ impl Traces {
             .with_endpoint(format!("{endpoint}/v1/traces"))
             .with_protocol(Protocol::HttpBinary)
             .with_timeout(PATIENCE)
-            .with_http_client(http_client()?)
+            .with_http_client(blocking_http_client(PATIENCE)?)
             .build()
             .map_err(|error| anyhow::anyhow!("NEONHUB_OTLP_ENDPOINT = `{endpoint}`: {error}"))?;
         let batches = BatchConfigBuilder::default().with_scheduled_delay(LINGER).with_max_queue_size(QUEUE).build();
@@ -74,12 +75,6 @@ impl Traces {
             Err(error) => tracing::warn!(%error, "the last spans could not be waited for"),
         }
     }
-}
-
-/// Asks no proxy. Made on a thread of its own, as one that blocks must be.
-fn http_client() -> anyhow::Result<reqwest::blocking::Client> {
-    let made = std::thread::spawn(|| reqwest::blocking::Client::builder().no_proxy().timeout(PATIENCE).build());
-    Ok(made.join().map_err(|_| anyhow::anyhow!("no client for the collector"))??)
 }
 
 fn span_data(span: Span, scope: &InstrumentationScope) -> SpanData {

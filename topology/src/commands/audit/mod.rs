@@ -8,6 +8,7 @@ mod report;
 
 use std::collections::BTreeMap;
 
+use anyhow::Context as _;
 use clickhouse::{Client, Row};
 use neonhub_schemas::metric::DefinitionText;
 use neonhub_schemas::sketch::{DdSketch, HyperLogLog};
@@ -76,12 +77,21 @@ struct WindowRow {
     distribution: Vec<u8>,
 }
 
+const AUTHENTICATION_FAILED: &str = "Code: 516.";
+const OTHER_FOLDER: &str = "ClickHouse takes another password: run this with the NEONHUB_DATA_DIR of the stack, where its password lies, or \
+     with its NEONHUB_CLICKHOUSE_PASSWORD";
+
 /// # Errors
 /// ClickHouse does not answer, or holds something that cannot be read.
 pub async fn run(settings: &Settings, range: Range) -> anyhow::Result<Report> {
     let client = landing_config(settings)?.client();
     let calendar = Calendar::new(&settings.access.timezone)?;
-    let mut recount = Recount::new(calendar, series(&client).await?);
+    let series = series(&client).await;
+    let series = match series {
+        Err(error) if format!("{error:#}").contains(AUTHENTICATION_FAILED) => return Err(error).context(OTHER_FOLDER),
+        series => series?,
+    };
+    let mut recount = Recount::new(calendar, series);
     let mut report = Report::default();
     let mut events = client
         .query(

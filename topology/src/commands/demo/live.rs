@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::event_stream::EventStream;
 use super::live_windows::LiveWindows;
 use super::stack::DemoStack;
-use crate::commands::replay::poster::http_client;
+use crate::clients::http_client;
 use crate::commands::replay::verdict::backoff;
 
 /// What was heard so far.
@@ -78,7 +78,7 @@ async fn follow(
 ) -> anyhow::Result<()> {
     let path = "/v1/live/metrics?metrics=impressions,clicks&grain=day&from=earliest";
     let url = format!("{}{path}", stack.api_url.trim_end_matches('/'));
-    let mut request = http_client()?.get(url).bearer_auth(&stack.api_key).header("accept", "text/event-stream");
+    let mut request = http_client(None)?.get(url).bearer_auth(&stack.api_key).header("accept", "text/event-stream");
     if !stream.last_id().is_empty() {
         request = request.header("last-event-id", stream.last_id());
     }

@@ -27,6 +27,7 @@ use anyhow::{Context, bail};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
+use crate::clients::http_client;
 use crate::commands::replay::lanes::{LaneLimits, Lanes, OnBatch};
 use crate::commands::replay::poster::{BatchReport, Poster};
 use answers::Period;
@@ -141,7 +142,7 @@ async fn send(rows: Vec<Row>, stack: &DemoStack, bar: &ProgressBar) -> anyhow::R
             total.rejected.extend(report.rejected);
         })
     };
-    let poster = Arc::new(Poster::new(&stack.ingest_url, &stack.write_key)?);
+    let poster = Arc::new(Poster::new(http_client(None)?, &stack.ingest_url, &stack.write_key)?);
     let started = Instant::now();
     let lanes = Lanes::start(&poster, LaneLimits::default(), &on_batch);
     let mut events = 0;

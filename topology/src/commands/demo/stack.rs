@@ -8,7 +8,7 @@ use reqwest::Url;
 use super::answers::{
     ApiAnswer, Period, RAW_COUNTS, RAW_IDS, RawIds, SqlAnswer, metric_query, read_api_answer, read_sql_answer,
 };
-use crate::commands::replay::poster::http_client;
+use crate::clients::http_client;
 
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -36,7 +36,7 @@ impl Questions {
     /// # Errors
     /// No HTTP client.
     pub fn new(stack: &DemoStack) -> anyhow::Result<Self> {
-        Ok(Self { client: http_client()?, stack: stack.clone() })
+        Ok(Self { client: http_client(None)?, stack: stack.clone() })
     }
 
     /// # Errors

@@ -52,6 +52,7 @@ pub struct ReplayOptions {
     pub rate: Option<u32>,
     /// Events a request at most.
     pub batch: usize,
+    pub client: reqwest::Client,
     /// Print the summary as one JSON object, and no progress.
     pub json: bool,
     /// Take event times as given: behaviour goes to `/v1/import`.
@@ -65,7 +66,7 @@ pub struct ReplayOptions {
 pub async fn run(options: ReplayOptions) -> anyhow::Result<Summary> {
     let source = prepare(&options)?;
     let bar = progress_bar(source.check()?, options.json);
-    let poster = Arc::new(Poster::new(&options.url, &options.write_key)?);
+    let poster = Arc::new(Poster::new(options.client.clone(), &options.url, &options.write_key)?);
     let summary = replay(source, poster, &options, &bar).await;
     bar.finish_and_clear();
     let mut out = std::io::stdout().lock();

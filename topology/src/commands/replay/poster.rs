@@ -41,25 +41,17 @@ pub struct PostError {
     pub unsent: usize,
 }
 
-/// A client for servers named on the command line. No proxy: that would be read from the environment.
-///
-/// # Errors
-/// The system's resolver cannot be set up.
-pub fn http_client() -> anyhow::Result<reqwest::Client> {
-    reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(5)).build().context("an HTTP client")
-}
-
 impl Poster {
     /// `url` is ingest's base: `http://127.0.0.1:7001`.
     ///
     /// # Errors
-    /// Not an http URL.
-    pub fn new(url: &str, write_key: &str) -> anyhow::Result<Self> {
+    /// Neither an http nor an https URL.
+    pub fn new(client: reqwest::Client, url: &str, write_key: &str) -> anyhow::Result<Self> {
         let base = Url::parse(url).with_context(|| format!("`{url}` is not a URL"))?;
-        if base.scheme() != "http" {
-            bail!("`{url}`: only http:// is spoken here; in front of a remote ingest, use a local TLS proxy or tunnel");
+        if !matches!(base.scheme(), "http" | "https") {
+            bail!("`{url}` is neither http:// nor https://");
         }
-        Ok(Self { client: http_client()?, base, write_key: write_key.to_owned(), patience: PATIENCE })
+        Ok(Self { client, base, write_key: write_key.to_owned(), patience: PATIENCE })
     }
 
     /// Gives up on a batch that was not taken for `patience`.

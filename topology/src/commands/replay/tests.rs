@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::poster::Poster;
 use super::source::Source;
 use super::*;
+use crate::clients::http_client;
 
 /// What an ingest was sent, and the troubles it still makes.
 #[derive(Default)]
@@ -73,6 +74,7 @@ async fn replay_text(url: &str, text: &str, rate: Option<u32>) -> Summary {
     let file = folder.path().join("events.ndjson");
     std::fs::write(&file, text).unwrap();
     let options = ReplayOptions {
+        client: http_client(None).unwrap(),
         files: vec![file.clone()],
         mapping: None,
         url: url.to_owned(),
@@ -83,7 +85,7 @@ async fn replay_text(url: &str, text: &str, rate: Option<u32>) -> Summary {
         as_import: false,
     };
     let source = Source { files: vec![file], mapping: None, as_import: false };
-    let poster = Poster::new(url, "key").unwrap().with_patience(Duration::from_millis(300));
+    let poster = Poster::new(http_client(None).unwrap(), url, "key").unwrap().with_patience(Duration::from_millis(300));
     replay(source, Arc::new(poster), &options, &ProgressBar::hidden()).await
 }
 
@@ -152,8 +154,9 @@ async fn an_ingest_that_stays_away_or_knows_no_such_key_ends_the_replay() {
 
 #[test]
 fn urls_that_cannot_be_spoken_to_are_refused() {
-    assert!(Poster::new("localhost", "key").is_err());
-    assert!(Poster::new("https://example.com", "key").unwrap_err().to_string().contains("http://"));
+    let poster = |url| Poster::new(http_client(None).unwrap(), url, "key");
+    assert!(poster("localhost").is_err() && poster("https://example.com").is_ok());
+    assert!(poster("ftp://example.com").unwrap_err().to_string().contains("http://"));
 }
 
 #[test]

@@ -8,7 +8,6 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::replay::poster::http_client;
 use metrics::Samples;
 pub use report::{ProcessorStatus, RoleStatus, Status};
 
@@ -19,34 +18,32 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Where roles answer; there may be several of one.
 #[derive(Clone, Debug)]
 pub struct Targets {
+    pub client: reqwest::Client,
     pub ingest: Vec<String>,
     pub processors: Vec<String>,
     pub api: Vec<String>,
 }
 
-/// Looks twice, a second apart.
-///
-/// # Errors
-/// No HTTP client can be made. A role that does not answer is part of the answer.
-pub async fn look(targets: &Targets) -> anyhow::Result<Status> {
-    let client = http_client()?;
+/// Looks twice, a second apart. A role that does not answer is part of the answer.
+pub async fn look(targets: &Targets) -> Status {
+    let client = &targets.client;
     let roles = [("ingest", &targets.ingest), ("processors", &targets.processors), ("api", &targets.api)];
     let places: Vec<(&'static str, String)> =
         roles.into_iter().flat_map(|(role, urls)| urls.iter().map(move |url| (role, url.clone()))).collect();
     let began = Instant::now();
-    let before = scrape_all(&client, &places).await;
+    let before = scrape_all(client, &places).await;
     tokio::time::sleep_until(began + BETWEEN_LOOKS).await;
-    let after = scrape_all(&client, &places).await;
+    let after = scrape_all(client, &places).await;
     let seconds = began.elapsed().as_secs_f64();
     let mut status = Status::default();
     for ((role, url), (before, after)) in places.iter().zip(before.iter().zip(&after)) {
-        status.roles.push(readiness(&client, role, url).await);
+        status.roles.push(readiness(client, role, url).await);
         if let Some(after) = after {
             let rates = before.as_ref().map(|before| metrics::rates(before, after, seconds)).unwrap_or_default();
             status.add(role, after, &rates);
         }
     }
-    Ok(status)
+    status
 }
 
 async fn scrape_all(client: &reqwest::Client, places: &[(&'static str, String)]) -> Vec<Option<Samples>> {

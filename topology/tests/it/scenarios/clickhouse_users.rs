@@ -141,6 +141,8 @@ fn a_server_is_told_of_the_reading_user(stack: &Stack, client: &Client) {
     assert!(!text.contains("password-of-the-reader"), "{text}");
     let (text, success) = stack.try_command_with(&["migrate"], &[is_server]);
     assert!(success && text.contains("0 migrations applied"), "{text}");
+    let (text, success) = stack.try_command_with(&["audit"], &[("NEONHUB_CLICKHOUSE_PASSWORD", "of-another-stack")]);
+    assert!(!success && text.contains("NEONHUB_DATA_DIR of the stack"), "{text}");
 }
 
 fn ask(client: &Client, parameters: &str, sql: &str) -> (u16, String) {

@@ -44,6 +44,8 @@ pub fn run() {
         ("NEONHUB_HEAD_TIMEOUT_MS", "2000"),
         ("NEONHUB_STALL_TIMEOUT_MS", "2000"),
         ("NEONHUB_IDLE_TIMEOUT_MS", "600000"),
+        // The normal client is served by all there is, and at the same pace with the others as without.
+        ("NEONHUB_QUERY_CACHE_MB", "0"),
     ];
     let settings = settings.map(|(name, value)| (name, value.to_owned())).to_vec();
     let stack = Stack::start_with(Backbone::Embedded, Options { settings, ..Options::default() }, None);

@@ -49,12 +49,27 @@ pub fn run() {
     .unwrap();
     assert!(first.get(client.ingest_port, "/health/live").is_none(), "the former one is not trusted any more");
 
-    let (text, success) = stack.try_command(&["status"]);
-    assert!(!success && text.contains("speaks TLS"), "{text}");
+    commands_speak_tls_too(&mut stack, folder.path(), &first);
     stack.terminate(Role::Up).unwrap();
     std::fs::remove_file(&used.key).unwrap();
     let (text, success) = stack.try_command(&["up"]);
     assert!(!success && text.contains("NEONHUB_TLS_KEY_FILE"), "{text}");
+}
+
+/// With the certificate of the settings, whatever name it is for; and with no other.
+fn commands_speak_tls_too(stack: &mut Stack, folder: &Path, other: &Pair) {
+    let (text, success) = stack.try_command(&["status"]);
+    assert!(success && text.contains("https://127.0.0.1"), "{text}");
+    let (text, success) = stack.try_command(&["keys", "list", "--json"]);
+    assert!(success && text.contains("\"keys\""), "{text}");
+    let events = folder.join("events.jsonl");
+    std::fs::write(&events, json!({"type": "track", "userId": "u-2", "event": "Signed Up"}).to_string()).unwrap();
+    let (text, success) = stack.try_command(&["replay", events.to_str().unwrap()]);
+    assert!(success, "{text}");
+    stack.client().wait_for_events(2);
+    let of_another = ("NEONHUB_TLS_CERTIFICATE_FILE", other.certificate.to_str().unwrap());
+    let (text, success) = stack.try_command_with(&["keys", "list"], &[of_another]);
+    assert!(!success && text.contains("certificate"), "{text}");
 }
 
 struct Pair {
