@@ -26,6 +26,7 @@ for _ in $(seq "$rounds"); do
   "$neonhub" bench restore "${flags[@]}"
   "$neonhub" bench memory "${flags[@]}"
   "$neonhub" bench query "${flags[@]}"
+  "$neonhub" bench viewers "${flags[@]}"
   "$neonhub" bench latency "${flags[@]}"
   "$neonhub" bench latency --to clickhouse "${flags[@]}"
   "$neonhub" bench embedded "${flags[@]}"

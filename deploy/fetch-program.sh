@@ -56,6 +56,11 @@ if [[ ! -x $target/$name ]]; then
     dpkg-deb --extract "$package" "$unfinished"
     rm "$package"
   done
+  # It may be a link to a program of a package that is installed, and so was not downloaded.
+  program="$unfinished/usr/bin/$name"
+  if [[ -L $program && ! -e $program ]]; then
+    ln -sf "$(command -v "$(basename "$(readlink "$program")")")" "$program"
+  fi
   write_program "$unfinished"
   chmod 755 "$unfinished"
   "$unfinished/$name" "$version_flag" >/dev/null || fail "the unpacked $name does not start (its output is above)"

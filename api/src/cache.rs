@@ -2,16 +2,18 @@
 //!
 //! Two levels: this process's memory, and, where there is one, a cache that all processes of the query API share. Requests
 //! for one plan at one time wait for the first of them. Nothing is invalidated: an answer is at most as old as its lifetime,
-//! which is short for time that is open, and longer where late events alone can still change it.
+//! which is short for time that is open, and longer where late events alone can still change it; and as the query takes.
 
 pub mod memory;
 pub mod redis;
 pub mod shared;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use axum::http::StatusCode;
 use bytes::Bytes;
 use moka::Expiry;
 use moka::future::Cache;
@@ -28,7 +30,7 @@ pub type Fingerprint = [u8; 32];
 pub struct CacheConfig {
     /// Of answers in memory; 0: nothing is kept, and nothing shared.
     pub bytes: u64,
-    /// How old an answer about open time may be.
+    /// How old an answer about open time may be when it is given to another request.
     pub open: Duration,
     /// How old an answer may be whose windows are all final.
     pub closed: Duration,
@@ -66,25 +68,29 @@ pub struct Answered {
 #[derive(Clone, Debug)]
 struct Kept {
     body: Bytes,
-    /// On the clock that is never set.
+    /// Before ClickHouse was asked, on the clock that is never set.
     made_at: Duration,
-    lifetime: Duration,
+    /// The same, Unix milliseconds.
+    made_at_ms: i64,
+    is_closed: bool,
+    is_shared: bool,
 }
 
 /// Failures are told to whoever waits for them, and not kept.
 type Outcome = Result<Kept, Problem>;
 
-struct Lifetime;
+/// When an entry leaves memory. Whether it may still be given out is decided by [`AnswerCache::is_old`].
+struct Residence(Duration);
 
-impl Lifetime {
-    fn of(outcome: &Outcome) -> Duration {
-        outcome.as_ref().map_or(Duration::ZERO, |kept| kept.lifetime)
+impl Residence {
+    fn of(&self, outcome: &Outcome) -> Duration {
+        if outcome.is_ok() { self.0 } else { Duration::ZERO }
     }
 }
 
-impl Expiry<Fingerprint, Outcome> for Lifetime {
+impl Expiry<Fingerprint, Outcome> for Residence {
     fn expire_after_create(&self, _: &Fingerprint, outcome: &Outcome, _: Instant) -> Option<Duration> {
-        Some(Self::of(outcome))
+        Some(self.of(outcome))
     }
 
     fn expire_after_update(
@@ -94,7 +100,7 @@ impl Expiry<Fingerprint, Outcome> for Lifetime {
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(Self::of(outcome))
+        Some(self.of(outcome))
     }
 }
 
@@ -130,13 +136,14 @@ impl AnswerCache {
             let body = outcome.as_ref().map_or(0, |kept| kept.body.len());
             u32::try_from(body + OVERHEAD).unwrap_or(u32::MAX)
         };
+        let residence = Residence(config.open.max(config.closed) + REST);
         let kept = (config.bytes > 0)
-            .then(|| Cache::builder().max_capacity(config.bytes).weigher(size).expire_after(Lifetime).build());
+            .then(|| Cache::builder().max_capacity(config.bytes).weigher(size).expire_after(residence).build());
         let shared = shared.filter(|_| kept.is_some());
         Self { config, kept, shared, rests_until: AtomicU64::new(0), clock, elapsed, telemetry }
     }
 
-    /// The answer that is kept, or what `compute` makes of ClickHouse's rows. `anew` asks for the latter.
+    /// The answer that is kept, or what `compute` makes of ClickHouse's rows. `anew` asks for one of no earlier than now.
     ///
     /// # Errors
     /// Those of `compute`; requests that waited for it are told the same.
@@ -147,77 +154,89 @@ impl AnswerCache {
         compute: impl Future<Output = Result<Computed, Problem>> + Send,
     ) -> Result<Answered, Problem> {
         let Some(kept) = &self.kept else {
+            let computed = compute.await?;
             self.count("clickhouse");
-            return Ok(Answered { body: compute.await?.body, age: None });
+            return Ok(Answered { body: computed.body, age: None });
         };
-        let mut is_own = false;
-        let loading = async {
-            let (outcome, computed) = self.load(plan, anew, compute).await;
-            is_own = computed;
-            outcome
-        };
-        let now = (self.elapsed)();
-        let is_old = |outcome: &Outcome| match outcome {
-            Ok(kept) => anew || now.saturating_sub(kept.made_at) >= kept.lifetime,
-            Err(_) => true,
-        };
-        let entry = kept.entry(plan).or_insert_with_if(loading, is_old).await;
-        if !entry.is_fresh() {
-            self.count("memory");
-        }
-        match entry.into_value() {
-            Ok(kept) => {
-                let age = (!is_own).then(|| (self.elapsed)().saturating_sub(kept.made_at));
-                Ok(Answered { body: kept.body, age })
+        let asked_at = (self.elapsed)();
+        let key = shared::key(&self.config.namespace, &plan);
+        let mut loading = pin!(self.load(&key, anew, compute));
+        let entry = loop {
+            let is_old = |outcome: &Outcome| self.is_old(outcome, asked_at, anew);
+            let entry = kept.entry(plan).or_insert_with_if(loading.as_mut(), is_old).await;
+            // Whoever waited for another's is given it whenever that was begun, unless it is to be a new one.
+            let is_too_old = |kept: &Kept| anew && kept.made_at < asked_at;
+            if entry.is_fresh() || !entry.value().as_ref().is_ok_and(is_too_old) {
+                break entry;
             }
-            Err(problem) => {
+        };
+        let is_own = entry.is_fresh();
+        match entry.into_value() {
+            Ok(answer) if is_own && !answer.is_shared => {
+                self.count("clickhouse");
+                self.share(&key, &answer).await;
+                Ok(Answered { body: answer.body, age: None })
+            }
+            Ok(answer) => {
+                self.count(if is_own { "redis" } else { "memory" });
+                Ok(Answered { age: Some((self.elapsed)().saturating_sub(answer.made_at)), body: answer.body })
+            }
+            Err(problem) if is_own => {
                 kept.invalidate(&plan).await;
                 Err(problem)
             }
+            // The cause stands in the log beside another request's id.
+            Err(problem) if problem.status == StatusCode::INTERNAL_SERVER_ERROR => {
+                Err(Problem::internal(&"the same query of another request failed, for which this one waited"))
+            }
+            Err(problem) => Err(problem),
         }
     }
 
-    /// From the shared cache, or computed; and whether it was computed.
+    fn is_old(&self, outcome: &Outcome, now: Duration, anew: bool) -> bool {
+        outcome.as_ref().map_or(true, |kept| anew || now.saturating_sub(kept.made_at) >= self.lifetime(kept.is_closed))
+    }
+
+    fn lifetime(&self, is_closed: bool) -> Duration {
+        if is_closed { self.config.closed } else { self.config.open }
+    }
+
+    /// From the shared cache, or computed.
     async fn load(
         &self,
-        plan: Fingerprint,
+        key: &str,
         anew: bool,
         compute: impl Future<Output = Result<Computed, Problem>> + Send,
-    ) -> (Outcome, bool) {
-        let key = shared::key(&self.config.namespace, &plan);
-        if !anew && let Some(kept) = self.shared_answer(&key).await {
-            self.count("redis");
-            return (Ok(kept), false);
+    ) -> Outcome {
+        if !anew && let Some(kept) = self.shared_answer(key).await {
+            return Ok(kept);
         }
         // Before it is computed: what comes meanwhile may be missing.
         let (made_at, made_at_ms) = ((self.elapsed)(), (self.clock)());
-        self.count("clickhouse");
-        let computed = match compute.await {
-            Ok(computed) => computed,
-            Err(problem) => return (Err(problem), true),
-        };
-        let lifetime = if computed.is_closed { self.config.closed } else { self.config.open };
-        let stored = Stored { made_at_ms, lifetime, body: computed.body };
-        self.share(&key, &stored).await;
-        (Ok(Kept { body: stored.body, made_at, lifetime }), true)
+        let Computed { body, is_closed } = compute.await?;
+        Ok(Kept { body, made_at, made_at_ms, is_closed, is_shared: false })
     }
 
     async fn shared_answer(&self, key: &str) -> Option<Kept> {
         let value = self.ask_shared(|shared| shared.get(key)).await??;
-        let Some(stored) = Stored::decode(value) else {
-            self.failed(&SharedCacheError("a value is damaged".to_owned()));
+        let Some(Stored { made_at_ms, is_closed, body }) = Stored::decode(value) else {
+            // It is written over by the answer that is computed now.
+            self.telemetry.shared_cache_failures.inc();
             return None;
         };
-        let age = stored.age((self.clock)())?;
-        let lifetime = stored.lifetime.min(self.config.open.max(self.config.closed));
-        Some(Kept { made_at: (self.elapsed)().checked_sub(age)?, body: stored.body, lifetime })
-            .filter(|_| age < lifetime)
+        // One of the future was made by a clock that is ahead of ours.
+        let age = Duration::from_millis(u64::try_from((self.clock)().checked_sub(made_at_ms)?).ok()?);
+        let made_at = (self.elapsed)().checked_sub(age)?;
+        let kept = Kept { body, made_at, made_at_ms, is_closed, is_shared: true };
+        Some(kept).filter(|_| age < self.lifetime(is_closed))
     }
 
-    async fn share(&self, key: &str, stored: &Stored) {
-        if stored.body.len() <= MOST_SHARED && !stored.lifetime.is_zero() {
-            // If it is not taken, the next process asks ClickHouse again.
-            let _unanswered = self.ask_shared(|shared| shared.put(key, stored.encode(), stored.lifetime)).await;
+    /// What is not taken there the next process asks ClickHouse for.
+    async fn share(&self, key: &str, kept: &Kept) {
+        let lifetime = self.lifetime(kept.is_closed);
+        if kept.body.len() <= MOST_SHARED && !lifetime.is_zero() {
+            let stored = Stored { made_at_ms: kept.made_at_ms, is_closed: kept.is_closed, body: kept.body.clone() };
+            let _unanswered = self.ask_shared(|shared| shared.put(key, stored.encode(), lifetime)).await;
         }
     }
 
@@ -258,7 +277,6 @@ impl AnswerCache {
 mod tests {
     use std::sync::atomic::{AtomicI64, AtomicUsize};
 
-    use axum::http::StatusCode;
     use futures::future::join_all;
 
     use super::memory::MemoryShared;
@@ -345,6 +363,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_new_answer_is_none_that_was_begun_before_it_was_asked_for() {
+        let now = at(5_000);
+        let process = process(&now, None);
+        let (begun, go_on) = (tokio::sync::Notify::new(), tokio::sync::Notify::new());
+        let slow = process.cache.answer(PLAN, false, async {
+            begun.notify_one();
+            go_on.notified().await;
+            Ok(Computed { body: Bytes::from_static(b"slow"), is_closed: false })
+        });
+        let others = async {
+            begun.notified().await;
+            now.store(9_000, Ordering::SeqCst);
+            let (mut waits, mut anew) = (pin!(process.ask(PLAN, false, false)), pin!(process.ask(PLAN, true, false)));
+            assert!(futures::poll!(waits.as_mut()).is_pending() && futures::poll!(anew.as_mut()).is_pending());
+            go_on.notify_one();
+            (waits.await, anew.await)
+        };
+        let (slow, (waited, anew)) = tokio::join!(slow, others);
+        assert_eq!((slow.unwrap().age, waited.age), (None, Some(Duration::from_secs(4))));
+        assert_eq!((waited.body.as_ref(), anew.body.as_ref(), anew.age), (b"slow".as_slice(), b"0".as_slice(), None));
+    }
+
+    #[tokio::test]
     async fn failures_are_told_to_all_who_waited_and_not_kept() {
         let process = process(&at(5_000), None);
         let fail = || {
@@ -358,6 +399,7 @@ mod tests {
         let failures = join_all((0..9).map(|_| fail())).await;
         assert!(failures.iter().all(|failure| failure.as_ref().unwrap_err().status == StatusCode::GATEWAY_TIMEOUT));
         assert_eq!(process.asked.load(Ordering::SeqCst), 1);
+        assert_eq!((process.answers("clickhouse"), process.answers("memory")), (0, 0));
         assert_eq!(process.body().await, "1");
     }
 
@@ -385,7 +427,7 @@ mod tests {
         now.store(6_000, Ordering::SeqCst);
         second.asked.store(70, Ordering::SeqCst);
         assert_eq!(second.body().await, "70");
-        // Of another deployment, or made by a clock that is ahead: not taken.
+        // Made by a clock that is ahead: not taken.
         now.store(5_900, Ordering::SeqCst);
         let third = process(&now, Some(&shared));
         third.asked.store(80, Ordering::SeqCst);
@@ -412,6 +454,7 @@ mod tests {
             process.body().await;
             assert_eq!((process.answers("redis"), process.telemetry.shared_cache_failures.get()), (0, failures));
         }
+        assert_eq!(shared.asked(), 7, "each was written over");
     }
 
     #[tokio::test]

@@ -269,11 +269,12 @@ impl Cli {
                 }
                 Command::Replay { files, mapping, url, write_key, rate, batch, json, as_import } => {
                     let write_key = write_key.or_else(|| settings.access.write_key.clone());
+                    let url = url.unwrap_or_else(|| own_url(&settings, settings.ingest_addr));
                     let options = ReplayOptions {
+                        client: client(&settings, std::iter::once(&url))?,
                         files,
                         mapping,
-                        client: client(&settings)?,
-                        url: url.unwrap_or_else(|| own_url(&settings, settings.ingest_addr)),
+                        url,
                         write_key: write_key
                             .ok_or_else(|| anyhow::anyhow!("give --write-key or set NEONHUB_BOOTSTRAP_WRITE_KEY"))?,
                         rate,
@@ -288,11 +289,13 @@ impl Cli {
                         if named.is_empty() { vec![own_url(&settings, address)] } else { named }
                     };
                     let processors_url = format!("http://{}", settings.processors_addr);
+                    let ingest = or_own(ingest, settings.ingest_addr);
+                    let api = or_own(api, settings.api_addr);
                     let targets = Targets {
-                        client: client(&settings)?,
-                        ingest: or_own(ingest, settings.ingest_addr),
+                        client: client(&settings, ingest.iter().chain(&api))?,
+                        ingest,
                         processors: if processors.is_empty() { vec![processors_url] } else { processors },
-                        api: or_own(api, settings.api_addr),
+                        api,
                     };
                     return show_status(&targets, watch, json).await;
                 }
@@ -313,9 +316,10 @@ impl Cli {
                 }
                 Command::Keys { command, url, api_key, json } => {
                     let api_key = api_key.or_else(|| settings.access.api_key.clone());
+                    let url = url.unwrap_or_else(|| own_url(&settings, settings.api_addr));
                     let target = keys::Target {
-                        client: client(&settings)?,
-                        url: url.unwrap_or_else(|| own_url(&settings, settings.api_addr)),
+                        client: client(&settings, std::iter::once(&url))?,
+                        url,
                         api_key: api_key
                             .ok_or_else(|| anyhow::anyhow!("give --api-key or set NEONHUB_BOOTSTRAP_API_KEY"))?,
                     };
@@ -381,9 +385,10 @@ fn own_url(settings: &Settings, address: std::net::SocketAddr) -> String {
     format!("{scheme}://{address}")
 }
 
-/// Trusts whoever shows the certificate of these settings.
-fn client(settings: &Settings) -> anyhow::Result<reqwest::Client> {
-    http_client(settings.tls.as_ref().map(|files| files.certificate.as_path()))
+/// For these addresses. Trusts whoever shows the certificate of these settings.
+fn client<'a>(settings: &Settings, mut urls: impl Iterator<Item = &'a String>) -> anyhow::Result<reqwest::Client> {
+    let over_tls = urls.any(|url| url.starts_with("https:"));
+    http_client(settings.tls.as_ref().filter(|_| over_tls).map(|files| files.certificate.as_path()))
 }
 
 async fn topics(settings: &Settings, work: TopicWork) -> anyhow::Result<ExitCode> {

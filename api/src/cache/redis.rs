@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use ::redis::{Client, RedisError, cmd};
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{Client, Cmd, FromRedisValue, RedisError, cmd};
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use super::shared::{SharedCache, SharedCacheError};
 
@@ -19,10 +20,11 @@ impl From<RedisError> for SharedCacheError {
     }
 }
 
-/// One connection for all requests, made when it is first needed and again when it broke.
+/// One connection for all requests, made when it is first needed. After any failure, a silent one included, the next request
+/// makes another.
 pub struct RedisCache {
     client: Client,
-    connection: OnceCell<ConnectionManager>,
+    connection: Mutex<Option<MultiplexedConnection>>,
 }
 
 impl RedisCache {
@@ -31,36 +33,45 @@ impl RedisCache {
     /// # Errors
     /// It is no such URL; the error does not show it.
     pub fn new(url: &str) -> Result<Self, SharedCacheError> {
-        Ok(Self { client: Client::open(url)?, connection: OnceCell::new() })
+        Ok(Self { client: Client::open(url)?, connection: Mutex::new(None) })
     }
 
-    async fn connection(&self) -> Result<ConnectionManager, SharedCacheError> {
-        let connect = || async {
-            let config = ConnectionManagerConfig::new()
-                .set_connection_timeout(Some(PATIENCE))
-                .set_response_timeout(Some(PATIENCE))
-                .set_number_of_retries(0);
-            ConnectionManager::new_lazy_with_config(self.client.clone(), config)
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, SharedCacheError> {
+        let answered = timeout(PATIENCE, async {
+            let mut connection = self.connection().await?;
+            command.query_async::<T>(&mut connection).await
+        });
+        let error = match answered.await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => error.into(),
+            Err(_) => SharedCacheError(format!("Redis: no answer within {} ms", PATIENCE.as_millis())),
         };
-        Ok(self.connection.get_or_try_init(connect).await?.clone())
+        *self.connection.lock().await = None;
+        Err(error)
+    }
+
+    async fn connection(&self) -> Result<MultiplexedConnection, RedisError> {
+        let mut connection = self.connection.lock().await;
+        match &*connection {
+            Some(connection) => Ok(connection.clone()),
+            None => Ok(connection.insert(self.client.get_multiplexed_async_connection().await?).clone()),
+        }
     }
 }
 
 #[async_trait]
 impl SharedCache for RedisCache {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, SharedCacheError> {
-        Ok(cmd("GET").arg(key).query_async(&mut self.connection().await?).await?)
+        self.ask(cmd("GET").arg(key)).await
     }
 
     async fn put(&self, key: &str, value: Bytes, lifetime: Duration) -> Result<(), SharedCacheError> {
         let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
-        let mut set = cmd("SET");
-        set.arg(key).arg(value.as_ref()).arg("PX").arg(lifetime_ms);
-        Ok(set.query_async(&mut self.connection().await?).await?)
+        self.ask(cmd("SET").arg(key).arg(value.as_ref()).arg("PX").arg(lifetime_ms)).await
     }
 
     async fn ping(&self) -> Result<(), SharedCacheError> {
-        Ok(cmd("PING").query_async(&mut self.connection().await?).await?)
+        self.ask(&cmd("PING")).await
     }
 }
 
@@ -77,11 +88,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_that_answers_is_an_error_within_a_moment() {
+    async fn whoever_refuses_or_never_answers_is_an_error_and_asked_again() {
+        let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = deaf.local_addr().unwrap().port();
         // Of the ports that are reserved: nobody listens.
-        let cache = RedisCache::new("redis://user:hunter2@127.0.0.1:1/").unwrap();
-        let error = cache.ping().await.unwrap_err().to_string();
-        assert!(!error.contains("hunter2"), "{error}");
-        assert!(cache.get("a").await.is_err(), "and again");
+        for port in [1, port] {
+            let cache = RedisCache::new(&format!("redis://user:hunter2@127.0.0.1:{port}/")).unwrap();
+            for _ in 0..2 {
+                let error = cache.ping().await.unwrap_err().to_string();
+                assert!(error.contains("Redis") && !error.contains("hunter2"), "{error}");
+            }
+        }
     }
 }

@@ -30,9 +30,11 @@ pub trait SharedCache: Send + Sync {
     async fn ping(&self) -> Result<(), SharedCacheError>;
 }
 
-/// Versions do not share: they might understand a plan differently.
+/// To be raised when answers, plans or [`Stored`] change their form: releases before and after it do not share.
+const FORM: u32 = 1;
+
 pub(super) fn key(namespace: &str, plan: &Fingerprint) -> String {
-    let mut key = format!("neonhub:{}:answer:{namespace}:", env!("CARGO_PKG_VERSION"));
+    let mut key = format!("neonhub:{}.{FORM}:answer:{namespace}:", env!("CARGO_PKG_VERSION"));
     for byte in plan {
         // Writing into a String cannot fail.
         let _infallible = write!(key, "{byte:02x}");
@@ -40,22 +42,22 @@ pub(super) fn key(namespace: &str, plan: &Fingerprint) -> String {
     key
 }
 
-/// A value there: when it was made (Unix milliseconds, i64), for how long it may be used (milliseconds, u32), both
-/// little-endian, and the answer.
+/// A value there: when ClickHouse was asked for it (Unix milliseconds, i64, little-endian), whether all its windows are final
+/// (one byte, 0 or 1), and the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stored {
     pub made_at_ms: i64,
-    pub lifetime: Duration,
+    pub is_closed: bool,
     pub body: Bytes,
 }
 
-const HEAD: usize = size_of::<i64>() + size_of::<u32>();
+const HEAD: usize = size_of::<i64>() + 1;
 
 impl Stored {
     pub fn encode(&self) -> Bytes {
         let mut value = BytesMut::with_capacity(HEAD + self.body.len());
         value.put_i64_le(self.made_at_ms);
-        value.put_u32_le(u32::try_from(self.lifetime.as_millis()).unwrap_or(u32::MAX));
+        value.put_u8(self.is_closed.into());
         value.extend_from_slice(&self.body);
         value.freeze()
     }
@@ -63,18 +65,12 @@ impl Stored {
     /// `None`: it is no such value.
     pub fn decode(mut value: Bytes) -> Option<Self> {
         let made_at = value.first_chunk().copied()?;
-        let lifetime = value.get(size_of::<i64>()..)?.first_chunk().copied()?;
-        Some(Self {
-            made_at_ms: i64::from_le_bytes(made_at),
-            lifetime: Duration::from_millis(u32::from_le_bytes(lifetime).into()),
-            body: value.split_off(HEAD),
-        })
-    }
-
-    /// `None`: it is too old, or was made by a clock that is ahead of ours.
-    pub fn age(&self, now_ms: i64) -> Option<Duration> {
-        let age = Duration::from_millis(u64::try_from(now_ms.checked_sub(self.made_at_ms)?).ok()?);
-        Some(age).filter(|age| *age < self.lifetime)
+        let is_closed = match value.get(size_of::<i64>())? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
+        Some(Self { made_at_ms: i64::from_le_bytes(made_at), is_closed, body: value.split_off(HEAD) })
     }
 }
 
@@ -84,17 +80,13 @@ mod tests {
 
     #[test]
     fn what_is_stored_comes_back() {
-        let stored = Stored {
-            made_at_ms: -3,
-            lifetime: Duration::from_millis(70_000),
-            body: Bytes::from_static(b"{\"rows\":[]}"),
-        };
+        let stored = Stored { made_at_ms: -3, is_closed: true, body: Bytes::from_static(b"{\"rows\":[]}") };
         assert_eq!(Stored::decode(stored.encode()), Some(stored.clone()));
-        let empty = Stored { body: Bytes::new(), ..stored };
+        let empty = Stored { body: Bytes::new(), is_closed: false, ..stored };
         assert_eq!(Stored::decode(empty.encode()), Some(empty.clone()));
-        assert_eq!(Stored::decode(empty.encode().slice(1..)), None);
-        assert_eq!(empty.age(69_996), Some(Duration::from_millis(69_999)));
-        assert_eq!((empty.age(69_997), empty.age(-4), empty.age(i64::MAX)), (None, None, None));
+        for damaged in [empty.encode().slice(1..), Bytes::from_static(b"a made-up value")] {
+            assert_eq!(Stored::decode(damaged.clone()), None, "{damaged:?}");
+        }
     }
 
     #[test]

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
 use serde::Serialize;
-use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 use super::openapi::PublicProblems;
@@ -87,25 +89,29 @@ pub async fn ready(State(state): State<ApiState>) -> Response {
 }
 
 type Parts = BTreeMap<&'static str, Part>;
+type Look = Shared<BoxFuture<'static, Parts>>;
 
-/// What the parts said when they were last asked, and when that was.
+/// The last look at the parts, which may be under way, and when it was begun.
 #[derive(Default)]
-pub struct LastLook(Mutex<Option<(Duration, Parts)>>);
+pub struct LastLook(Mutex<Option<(Duration, Look)>>);
 
-async fn look(state: &ApiState) -> Parts {
-    // Whoever comes meanwhile waits for the same answers.
-    let mut last = state.last_look().0.lock().await;
-    if let Some((at, parts)) = &*last
-        && state.elapsed().saturating_sub(*at) < BETWEEN_LOOKS
+fn look(state: &ApiState) -> Look {
+    let (now, mut last) = (state.elapsed(), state.last_look().0.lock().unwrap_or_else(PoisonError::into_inner));
+    if let Some((at, look)) = &*last
+        && now.saturating_sub(*at) < BETWEEN_LOOKS
     {
-        return parts.clone();
+        return look.clone();
     }
-    let parts = ask(state).await;
-    *last = Some((state.elapsed(), parts.clone()));
-    parts
+    // It goes on without whoever asked.
+    let asking = tokio::spawn(ask(state.clone()));
+    let failed = |error: tokio::task::JoinError| Part { ready: false, reason: Some(error.to_string()) };
+    let look =
+        async move { asking.await.unwrap_or_else(|error| Parts::from([("api", failed(error))])) }.boxed().shared();
+    *last = Some((now, look.clone()));
+    look
 }
 
-async fn ask(state: &ApiState) -> Parts {
+async fn ask(state: ApiState) -> Parts {
     let log = async { state.hub().failure().map_or(Ok(()), Err) };
     let keys = async { if state.keys().are_read() { Ok(()) } else { Err("keys are still being read") } };
     let (clickhouse, store, log, keys, redis) = futures::join!(

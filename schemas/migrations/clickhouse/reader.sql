@@ -8,6 +8,7 @@ ALTER SETTINGS PROFILE neonhub_reader {on_cluster} SETTINGS
     max_memory_usage = 2147483648 MIN 1 MAX 2147483648,
     max_execution_time = 300 MIN 1 MAX 300,
     max_result_rows = 10000000 MIN 1 MAX 10000000,
+    max_result_bytes = 1073741824 MIN 1 MAX 1073741824,
     max_rows_to_read = 10000000000 MIN 1 MAX 10000000000;
 
 CREATE USER IF NOT EXISTS neonhub_reader {on_cluster}
@@ -16,4 +17,4 @@ CREATE USER IF NOT EXISTS neonhub_reader {on_cluster}
 ALTER USER neonhub_reader {on_cluster}
     IDENTIFIED WITH sha256_hash BY '{hash}' SALT '{salt}' SETTINGS PROFILE 'neonhub_reader';
 
-GRANT {on_cluster} SELECT ON {database}.* TO neonhub_reader;
+GRANT {on_cluster} SELECT ON `{database}`.* TO neonhub_reader WITH REPLACE OPTION;

@@ -62,6 +62,12 @@ impl KeySecret {
         hexadecimal(&self.mac(b"key|", key))
     }
 
+    /// A name for what deployments with other secrets must not take for their own.
+    #[must_use]
+    pub fn namespace(&self, of: &str) -> String {
+        hexadecimal(&self.mac(b"namespace|", of))
+    }
+
     /// In constant time.
     pub(super) fn is_digest_of(&self, key: &str, digest: &str) -> bool {
         self.digest(key).as_bytes().ct_eq(digest.as_bytes()).into()

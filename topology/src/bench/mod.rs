@@ -31,6 +31,7 @@ mod spill_refine;
 mod spread;
 mod stepper;
 mod usage;
+mod viewers;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -91,6 +92,16 @@ pub enum Bench {
         days: u32,
         #[arg(long, default_value_t = 30)]
         rounds: u32,
+    },
+    /// The same dashboard, loaded by many people at one time who load it again as soon as it is there. Limit: a query API that
+    /// keeps no answers.
+    Viewers {
+        #[arg(long, default_value_t = 90)]
+        days: u32,
+        #[arg(long, default_value_t = 20)]
+        viewers: u32,
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
     },
     /// Windows of the merge stage read back after kill -9. Limit: reading the bytes.
     Restore {
@@ -222,6 +233,7 @@ pub async fn run(bench: Bench, settings: &Settings, library: PathBuf) -> anyhow:
         Bench::Latency { to, warm_up, seconds } => latency::run(settings, library, to, warm_up, seconds).await,
         Bench::Embedded { events } => embedded::run(library, events).await,
         Bench::Query { days, rounds } => query::run(settings, library, days, rounds).await,
+        Bench::Viewers { days, viewers, seconds } => viewers::run(settings, library, days, viewers, seconds).await,
         Bench::Restore { windows } => restore::run(settings, library, windows).await,
         Bench::Memory { windows, days } => tokio::task::spawn_blocking(move || memory::run(windows, days)).await?,
         Bench::MemoryOf { content, windows } => memory::of(content, windows),

@@ -33,7 +33,7 @@ pub async fn run(settings: &Settings, library: PathBuf, days: u32, rounds: u32) 
     let days = i64::from(days);
     let mut right = true;
     for widget in &widgets {
-        let answer = serde_json::from_str(&ask(&up, &widget.query(days)).await?)?;
+        let answer = serde_json::from_str(&ask(&up, widget.query(days)).await?)?;
         if let Err(error) = widget.check(&answer, days) {
             eprintln!("{error}");
             right = false;
@@ -42,7 +42,7 @@ pub async fn run(settings: &Settings, library: PathBuf, days: u32, rounds: u32) 
     }
     let (mut of_api, mut of_sql) = (histogram()?, histogram()?);
     for _ in 0..rounds {
-        of_api.record(load_dashboard(&widgets, |widget| ask_owned(&up, widget.query(days))).await?)?;
+        of_api.record(load_dashboard(&widgets, |widget| ask(&up, widget.query(days))).await?)?;
         let sql = |widget: &Widget| select(&up, widget.sql(DATABASE, events::WORKSPACE, days));
         of_sql.record(load_dashboard(&widgets, sql).await?)?;
     }
@@ -64,17 +64,17 @@ pub async fn run(settings: &Settings, library: PathBuf, days: u32, rounds: u32) 
     Ok(figure)
 }
 
-fn histogram() -> anyhow::Result<Histogram<u64>> {
+pub(super) fn histogram() -> anyhow::Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 600_000_000, 3)?)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "microseconds far below 2^52")]
-fn as_ms(micros: u64) -> f64 {
+pub(super) fn as_ms(micros: u64) -> f64 {
     micros as f64 / 1_000.0
 }
 
 /// The rows, in blocks as the landing inserts them; then ClickHouse's merges, so that all rounds read the same parts.
-async fn load(settings: &Settings, up: &Up, days: u32) -> anyhow::Result<()> {
+pub(super) async fn load(settings: &Settings, up: &Up, days: u32) -> anyhow::Result<()> {
     let mut settings = settings.clone();
     settings.clickhouse.url = Some(up.clickhouse_url.clone());
     DATABASE.clone_into(&mut settings.clickhouse.database);
@@ -118,7 +118,7 @@ fn block_of(windows: &[WindowUpsert]) -> anyhow::Result<Block> {
 }
 
 /// Microseconds until the last widget is there.
-async fn load_dashboard<F: Future<Output = anyhow::Result<String>>>(
+pub(super) async fn load_dashboard<F: Future<Output = anyhow::Result<String>>>(
     widgets: &[Widget],
     load: impl Fn(&Widget) -> F,
 ) -> anyhow::Result<u64> {
@@ -128,16 +128,12 @@ async fn load_dashboard<F: Future<Output = anyhow::Result<String>>>(
     Ok(u64::try_from(began.elapsed().as_micros())?.max(1))
 }
 
-async fn ask(up: &Up, query: &Value) -> anyhow::Result<String> {
+pub(super) async fn ask(up: &Up, query: Value) -> anyhow::Result<String> {
     let url = format!("{}/v1/metrics/query", up.api_url);
-    let answer = up.http.post(url).bearer_auth(API_KEY).json(query).send().await?;
+    let answer = up.http.post(url).bearer_auth(API_KEY).json(&query).send().await?;
     let (status, text) = (answer.status(), answer.text().await?);
     anyhow::ensure!(status.is_success(), "{query}: {status} {text}");
     Ok(text)
-}
-
-async fn ask_owned(up: &Up, query: Value) -> anyhow::Result<String> {
-    ask(up, &query).await
 }
 
 async fn select(up: &Up, sql: String) -> anyhow::Result<String> {

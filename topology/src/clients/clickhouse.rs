@@ -57,7 +57,7 @@ pub fn api_config(settings: &Settings) -> neonhub_api::olap::http::ClickHouseCon
 const MINIMUM_VERSION: (u32, u32) = (25, 3);
 
 const NO_READER: &str = "the user neonhub_reader could not be made (with NEONHUB_CLICKHOUSE_READER_PASSWORD): the user that \
-     migrates needs the grant ACCESS MANAGEMENT, in ClickHouse's image CLICKHOUSE_DEFAULT_ACCESS_MANAGEMENT=1; a user of that \
+     migrates needs ACCESS MANAGEMENT and SELECT WITH GRANT OPTION (in ClickHouse's image CLICKHOUSE_DEFAULT_ACCESS_MANAGEMENT=1); a user of that \
      name in a users.xml has to go";
 
 /// Applies what has not been applied, in order; refuses a file that changed since. Returns the names of those applied. On a

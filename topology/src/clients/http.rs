@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
@@ -39,8 +39,10 @@ fn tls(own: Option<&Path>) -> anyhow::Result<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
     let own = match own {
         // The server's certificate is the first.
-        Some(file) => Some(CertificateDer::from_pem_file(file).map_err(|_| {
-            anyhow::anyhow!("NEONHUB_TLS_CERTIFICATE_FILE = `{}` cannot be read as PEM", file.display())
+        Some(file) => Some(CertificateDer::from_pem_file(file).map_err(|error| {
+            // Without the text of a PEM error, which may quote the file.
+            let why = if let pem::Error::Io(error) = error { error.to_string() } else { "it is no PEM".to_owned() };
+            anyhow::anyhow!("NEONHUB_TLS_CERTIFICATE_FILE = `{}` cannot be used: {why}", file.display())
         })?),
         None => None,
     };

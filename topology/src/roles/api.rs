@@ -68,11 +68,8 @@ pub async fn run(
 
 fn cache(settings: &Settings) -> CacheConfig {
     let (cache, clickhouse) = (&settings.cache, &settings.clickhouse);
-    CacheConfig {
-        bytes: cache.bytes,
-        open: cache.open,
-        closed: cache.closed,
-        // The tables that the answers are from.
-        namespace: format!("{}/{}", clickhouse.effective_url(), clickhouse.database),
-    }
+    // Deployments may reach tables of their own by the same address; their secrets differ.
+    let tables = format!("{}/{}", clickhouse.effective_url(), clickhouse.database);
+    let namespace = settings.access.key_secret.as_ref().map_or(tables.clone(), |secret| secret.namespace(&tables));
+    CacheConfig { bytes: cache.bytes, open: cache.open, closed: cache.closed, namespace }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use hyper::body::Incoming;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Shared;
@@ -20,6 +22,8 @@ pub struct Activity {
     /// Since when there is no exchange: microseconds after `begun`.
     quiet_since: AtomicU64,
     is_write_blocked: AtomicBool,
+    /// What the handler of the request under way did not read.
+    left: Mutex<Option<Incoming>>,
 }
 
 impl Activity {
@@ -34,6 +38,7 @@ impl Activity {
             exchanges: AtomicU32::new(0),
             quiet_since: AtomicU64::new(0),
             is_write_blocked: AtomicBool::new(false),
+            left: Mutex::new(None),
         })
     }
 
@@ -47,6 +52,14 @@ impl Activity {
     pub fn now_quiet(&self) {
         let micros = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.quiet_since.store(micros, Ordering::Relaxed);
+    }
+
+    pub fn leave(&self, body: Incoming) {
+        *self.left.lock() = Some(body);
+    }
+
+    pub fn take_left(&self) -> Option<Incoming> {
+        self.left.lock().take()
     }
 
     pub fn set_write_blocked(&self, is_blocked: bool) {

@@ -9,11 +9,13 @@ use axum::body::Body as AxumBody;
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::EXPECT;
 use hyper::service::Service;
 use hyper::{Request, Response};
 use tower_service::Service as _;
 
 use super::activity::{Activity, Exchange};
+use super::remainder::Remainder;
 use super::request_body::RequestBody;
 use super::socket::Protocol;
 
@@ -30,11 +32,13 @@ impl Service<Request<Incoming>> for Exchanges {
 
     fn call(&self, request: Request<Incoming>) -> Answering {
         let exchange = Exchange::begin(&self.activity);
+        // Whoever waits to be told to go on sends nothing after another answer.
+        let leaves_rest = self.protocol == Protocol::Http1 && !request.headers().contains_key(EXPECT);
         let mut request = request.map(|body| {
             if body.is_end_stream() {
                 AxumBody::empty()
             } else {
-                AxumBody::new(RequestBody::new(body, exchange.clone()))
+                AxumBody::new(RequestBody::new(body, exchange.clone(), leaves_rest))
             }
         });
         let server = &self.activity.server;
@@ -45,30 +49,57 @@ impl Service<Request<Incoming>> for Exchanges {
         }
         // A router is always ready.
         let answering = server.router.clone().call(request);
-        Answering { answering, exchange: Some(exchange), protocol: self.protocol }
+        Answering { answering, unfinished: None, exchange: Some(exchange), protocol: self.protocol }
     }
 }
 
 pub struct Answering {
     answering: RouteFuture<Infallible>,
+    unfinished: Option<Box<Unfinished>>,
     exchange: Option<Exchange>,
     protocol: Protocol,
+}
+
+/// An answer that waits for what its handler did not read.
+struct Unfinished {
+    rest: Remainder<Incoming>,
+    response: Response<AxumBody>,
+}
+
+impl Answering {
+    fn finish(&mut self, response: Response<AxumBody>) -> Response<Answer> {
+        let exchange = self.exchange.take();
+        let number = match (&exchange, self.protocol) {
+            (Some(exchange), Protocol::Http2) => Some(exchange.activity().unread.new_answer()),
+            _ => None,
+        };
+        response.map(|body| Answer { body, exchange, number })
+    }
 }
 
 impl Future for Answering {
     type Output = Result<Response<Answer>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = match ready!(Pin::new(&mut self.answering).poll(context)) {
-            Ok(response) => response,
-            Err(never) => match never {},
+        let mut unfinished = match self.unfinished.take() {
+            Some(unfinished) => unfinished,
+            None => {
+                let response = match ready!(Pin::new(&mut self.answering).poll(context)) {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                };
+                let left = self.exchange.as_ref().and_then(|exchange| exchange.activity().take_left());
+                match left.and_then(Remainder::of) {
+                    Some(rest) => Box::new(Unfinished { rest, response }),
+                    None => return Poll::Ready(Ok(self.finish(response))),
+                }
+            }
         };
-        let exchange = self.exchange.take();
-        let number = match (&exchange, self.protocol) {
-            (Some(exchange), Protocol::Http2) => Some(exchange.activity().unread.new_answer()),
-            _ => None,
-        };
-        Poll::Ready(Ok(response.map(|body| Answer { body, exchange, number })))
+        if unfinished.rest.poll_read(context).is_pending() {
+            self.unfinished = Some(unfinished);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(self.finish(unfinished.response)))
     }
 }
 

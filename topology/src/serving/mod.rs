@@ -40,6 +40,7 @@ pub mod descriptors;
 mod exchange;
 mod farewell;
 mod limits;
+mod remainder;
 mod request_body;
 mod room;
 mod socket;

@@ -6,17 +6,20 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::activity::Exchange;
+use super::activity::{Activity, Exchange};
 use super::counters::Cause;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-pub struct RequestBody<B> {
-    body: B,
+pub struct RequestBody<B: Left> {
+    /// `None` only while it is dropped.
+    body: Option<B>,
     exchange: Exchange,
+    /// Whether what is not read of it may still be.
+    leaves_rest: bool,
     received: u64,
     wait: Option<Wait>,
 }
@@ -30,9 +33,28 @@ struct Wait {
     end: Pin<Box<Sleep>>,
 }
 
-impl<B> RequestBody<B> {
-    pub fn new(body: B, exchange: Exchange) -> Self {
-        Self { body, exchange, received: 0, wait: None }
+/// A body that is not read to its end.
+pub trait Left: Sized {
+    fn leave_to(self, activity: &Activity);
+}
+
+impl Left for Incoming {
+    fn leave_to(self, activity: &Activity) {
+        activity.leave(self);
+    }
+}
+
+impl<B: Left> Drop for RequestBody<B> {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take().filter(|_| self.leaves_rest) {
+            body.leave_to(self.exchange.activity());
+        }
+    }
+}
+
+impl<B: Left> RequestBody<B> {
+    pub fn new(body: B, exchange: Exchange, leaves_rest: bool) -> Self {
+        Self { body: Some(body), exchange, leaves_rest, received: 0, wait: None }
     }
 
     fn poll_overdue(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -55,14 +77,15 @@ impl<B> RequestBody<B> {
 
 impl<B> Body for RequestBody<B>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: Body<Data = Bytes> + Left + Unpin,
     B::Error: Into<BoxError>,
 {
     type Data = Bytes;
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
             if let Some(wait) = &mut self.wait {
                 wait.is_on = false;
             }
@@ -78,11 +101,11 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
     }
 }
 
@@ -96,9 +119,12 @@ mod tests {
     use http_body_util::{BodyExt as _, StreamBody};
     use tokio::time::sleep;
 
-    use super::super::activity::Activity;
     use super::super::{ConnectionLimits, Shared};
     use super::*;
+
+    impl<S> Left for StreamBody<S> {
+        fn leave_to(self, _: &Activity) {}
+    }
 
     /// Ten seconds of patience, a kilobyte a second.
     fn server() -> Arc<Shared> {
@@ -114,8 +140,11 @@ mod tests {
             Some((Ok::<_, io::Error>(Frame::data(Bytes::from(vec![0; bytes]))), pieces))
         });
         let body = StreamBody::new(Box::pin(pieces));
-        let body =
-            RequestBody::new(body, Exchange::begin(&Activity::new(Arc::clone(server), Ipv4Addr::LOCALHOST.into())));
+        let body = RequestBody::new(
+            body,
+            Exchange::begin(&Activity::new(Arc::clone(server), Ipv4Addr::LOCALHOST.into())),
+            true,
+        );
         match body.collect().await {
             Ok(whole) => Some(whole.to_bytes().len()),
             Err(error) => {

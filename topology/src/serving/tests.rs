@@ -87,6 +87,11 @@ impl Rig {
 }
 
 fn router(begun: Arc<AtomicUsize>, go_on: Arc<Notify>) -> Router {
+    let of_refusals = Arc::clone(&begun);
+    let refuse = move || {
+        of_refusals.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(StatusCode::UNAUTHORIZED)
+    };
     let wait = move || {
         let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
         async move {
@@ -115,6 +120,7 @@ fn router(begun: Arc<AtomicUsize>, go_on: Arc<Notify>) -> Router {
         .route("/wait", get(wait))
         .route("/endless", get(endless))
         .route("/read", post(read))
+        .route("/refuse", post(refuse))
 }
 
 /// Reads until `end` has come.
@@ -193,6 +199,31 @@ async fn a_body_that_stops_is_broken_off() {
     let mut quick = rig.client().await;
     quick.write_all(b"POST /read HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc").await.unwrap();
     assert!(read_until(&mut quick, "\r\n\r\n3").await.starts_with("HTTP/1.1 200 "));
+}
+
+/// As when the head is refused: the client has sent it by then, or is about to, and goes on with its next request.
+#[tokio::test]
+async fn a_body_that_nobody_reads_does_not_end_the_connection() {
+    let rig = Rig::start(ConnectionLimits::for_testing()).await;
+    let mut client = rig.client().await;
+    let (head, body) = ("POST /refuse HTTP/1.1\r\nhost: x\r\n", "content-length: 3\r\n\r\n");
+    for refused in 1..=3 {
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.write_all(body.as_bytes()).await.unwrap();
+        rig.until("the head is refused", |rig| rig.begun.load(Ordering::Relaxed) == refused).await;
+        client.write_all(b"abc").await.unwrap();
+        assert!(read_until(&mut client, "\r\n\r\n").await.starts_with("HTTP/1.1 401 "));
+    }
+    client.write_all(GET).await.unwrap();
+    assert!(read_until(&mut client, "here").await.starts_with("HTTP/1.1 200 "));
+    // Whoever waits to be told to send it is not made to.
+    let mut waits = rig.client().await;
+    waits.write_all(format!("{head}expect: 100-continue\r\n{body}").as_bytes()).await.unwrap();
+    assert!(read_until(&mut waits, "\r\n\r\n").await.starts_with("HTTP/1.1 401 "));
+    // And whoever never sends it is answered, too, for the last time.
+    let mut silent = rig.client().await;
+    silent.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    assert!(read_all(&mut silent).await.starts_with("HTTP/1.1 401 "));
 }
 
 #[tokio::test]

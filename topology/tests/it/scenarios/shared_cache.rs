@@ -29,10 +29,8 @@ pub fn run() {
     wait_until("the page view is counted", LIMIT, || Ok(rows(&ask(&first, "hour", true)) == 1)).unwrap();
 
     // What one process computed the other answers with.
-    let (of_first, of_second) = (ask(&first, "hour", false), ask(&second, "hour", false));
-    assert_eq!(of_first.body, of_second.body);
-    assert!(of_first.age.is_some() && of_second.age.is_some(), "{of_first:?} {of_second:?}");
-    assert_eq!((answers(&second, "redis"), answers(&second, "clickhouse")), (1, 0));
+    let mut limits = 1_000..;
+    assert_shared(&first, &second, &mut limits);
     // Something else is computed, and is new.
     let of_day = ask(&second, "day", false);
     assert_eq!((rows(&of_day), of_day.age), (1, None));
@@ -51,20 +49,26 @@ pub fn run() {
 
     // When it is back it is used again.
     redis.restart().unwrap();
-    let taken_before = answers(&second, "redis");
-    // Each time a plan that neither has kept.
-    let mut limits = 1..;
-    wait_until("answers are shared again", LIMIT, || {
-        let another = json!({"limit": limits.next()});
-        ask_of(&first, &another, false);
-        ask_of(&second, &another, false);
-        Ok(answers(&second, "redis") > taken_before)
-    })
-    .unwrap();
+    assert_shared(&first, &second, &mut limits);
     let ready = second.send(second.api_port, "GET", "/health/ready", &[], b"");
     assert_eq!(ready.json()["parts"]["redis"], json!({"ready": true}), "{}", ready.body);
     assert!(stack.log_lines_with(&["the shared cache failed"]) > 0);
     assert_eq!(stack.log_lines_with(&[PASSWORD]), 0);
+}
+
+/// Each time a plan that neither has kept, for on a slow machine Redis may once answer too late.
+fn assert_shared(first: &Client, second: &Client, limits: &mut impl Iterator<Item = usize>) {
+    let taken_before = answers(second, "redis");
+    let mut last = None;
+    wait_until("answers are shared", LIMIT, || {
+        let another = json!({"limit": limits.next()});
+        let (of_first, of_second) = (ask_of(first, &another, false), ask_of(second, &another, false));
+        assert_eq!((&of_first.body, &of_first.age), (&of_second.body, &None));
+        last = of_second.age;
+        Ok(answers(second, "redis") > taken_before)
+    })
+    .unwrap();
+    assert!(last.is_some());
 }
 
 fn ask(client: &Client, grain: &str, anew: bool) -> Answer {
