@@ -10,6 +10,7 @@ use super::children::{Role, free_address};
 use super::ingest::per_second;
 use super::load::post_all;
 use super::usage::{Meter, peak_rss_mb};
+use super::writer;
 use super::{Figure, events};
 use crate::clients::http_client;
 
@@ -56,6 +57,7 @@ impl Up {
             // What is measured is the way to ClickHouse and back.
             ("NEONHUB_QUERY_CACHE_MB", "0".to_owned()),
         ];
+        settings.extend(writer::of_front());
         settings.extend(more.iter().cloned());
         let http = http_client(None)?;
         let mut role = Role::start(&["up"], &settings)?;

@@ -15,6 +15,7 @@ use super::events::Spread;
 use super::ingest::per_second;
 use super::scratch::Scratch;
 use super::usage::{Meter, Used, peak_rss_mb};
+use super::writer;
 use super::{Figure, refine};
 use crate::clients::{self, http_client, migrate};
 use crate::clock;
@@ -24,17 +25,15 @@ pub async fn run(settings: &Settings, library: PathBuf, events: u64) -> anyhow::
     let scratch = Scratch::new(settings).await?;
     let folder = tempfile::Builder::new().prefix("neonhub-bench-").tempdir()?;
     let address = free_address()?;
-    let mut olap = Role::start(
-        &["run", "olap"],
-        &[
-            ("NEONHUB_DATA_DIR", folder.path().display().to_string()),
-            ("NEONHUB_CLICKHOUSE_ADDR", address.to_string()),
-            ("NEONHUB_LIBCHDB", library.display().to_string()),
-        ],
-    )?;
+    let mut of_olap = vec![
+        ("NEONHUB_DATA_DIR", folder.path().display().to_string()),
+        ("NEONHUB_CLICKHOUSE_ADDR", address.to_string()),
+        ("NEONHUB_LIBCHDB", library.display().to_string()),
+    ];
+    of_olap.extend(writer::of_front());
+    let mut olap = Role::start(&["run", "olap"], &of_olap)?;
     olap.ready(&http_client(None)?, &format!("http://{address}/ping")).await?;
-    let mut settings = settings.clone();
-    settings.clickhouse.url = Some(format!("http://{address}"));
+    let settings = writer::settings(settings, format!("http://{address}"));
     migrate(&settings).await?;
     let mut beside = settings.clone();
     beside.clickhouse.database = format!("{}_limit", settings.clickhouse.database);

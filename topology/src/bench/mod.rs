@@ -32,6 +32,7 @@ mod spread;
 mod stepper;
 mod usage;
 mod viewers;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::fmt;

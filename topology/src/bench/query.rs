@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::dashboard::{Widget, widgets, windows_of_day};
 use super::embedded::{API_KEY, Up};
 use super::usage::peak_rss_mb;
+use super::writer;
 use super::{Figure, events};
 use crate::clients;
 use crate::clock;
@@ -75,8 +76,7 @@ pub(super) fn as_ms(micros: u64) -> f64 {
 
 /// The rows, in blocks as the landing inserts them; then ClickHouse's merges, so that all rounds read the same parts.
 pub(super) async fn load(settings: &Settings, up: &Up, days: u32) -> anyhow::Result<()> {
-    let mut settings = settings.clone();
-    settings.clickhouse.url = Some(up.clickhouse_url.clone());
+    let mut settings = writer::settings(settings, up.clickhouse_url.clone());
     DATABASE.clone_into(&mut settings.clickhouse.database);
     tokio::task::spawn_blocking(move || {
         let mut tables = ClickHouseTables::new(&clients::landing_config(&settings)?)?;
@@ -137,7 +137,8 @@ pub(super) async fn ask(up: &Up, query: Value) -> anyhow::Result<String> {
 }
 
 async fn select(up: &Up, sql: String) -> anyhow::Result<String> {
-    let answer = up.http.post(&up.clickhouse_url).body(sql.clone()).send().await?;
+    // Settings inside a statement are not for the front's reader.
+    let answer = writer::signed(up.http.post(&up.clickhouse_url)).body(sql.clone()).send().await?;
     let (status, text) = (answer.status(), answer.text().await.context("the rows")?);
     anyhow::ensure!(status.is_success(), "{sql}: {status} {text}");
     Ok(text)

@@ -68,6 +68,11 @@ fn openapi_contract() {
 }
 
 #[test]
+fn benches() {
+    scenarios::benches::run();
+}
+
+#[test]
 fn backup_and_restore() {
     scenarios::backup_and_restore::run();
 }

@@ -4,6 +4,7 @@ pub mod access_keys;
 pub mod backup_and_restore;
 pub mod bad_input;
 mod bad_queries;
+pub mod benches;
 pub mod broker_down;
 pub mod browser_client;
 pub mod clickhouse_away;
