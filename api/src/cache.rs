@@ -159,8 +159,7 @@ impl AnswerCache {
             return Ok(Answered { body: computed.body, age: None });
         };
         let asked_at = (self.elapsed)();
-        let key = shared::key(&self.config.namespace, &plan);
-        let mut loading = pin!(self.load(&key, anew, compute));
+        let mut loading = pin!(self.load(plan, anew, compute));
         let entry = loop {
             let is_old = |outcome: &Outcome| self.is_old(outcome, asked_at, anew);
             let entry = kept.entry(plan).or_insert_with_if(loading.as_mut(), is_old).await;
@@ -174,7 +173,7 @@ impl AnswerCache {
         match entry.into_value() {
             Ok(answer) if is_own && !answer.is_shared => {
                 self.count("clickhouse");
-                self.share(&key, &answer).await;
+                self.share(plan, &answer).await;
                 Ok(Answered { body: answer.body, age: None })
             }
             Ok(answer) => {
@@ -204,11 +203,11 @@ impl AnswerCache {
     /// From the shared cache, or computed.
     async fn load(
         &self,
-        key: &str,
+        plan: Fingerprint,
         anew: bool,
         compute: impl Future<Output = Result<Computed, Problem>> + Send,
     ) -> Outcome {
-        if !anew && let Some(kept) = self.shared_answer(key).await {
+        if !anew && let Some(kept) = self.shared_answer(plan).await {
             return Ok(kept);
         }
         // Before it is computed: what comes meanwhile may be missing.
@@ -217,8 +216,9 @@ impl AnswerCache {
         Ok(Kept { body, made_at, made_at_ms, is_closed, is_shared: false })
     }
 
-    async fn shared_answer(&self, key: &str) -> Option<Kept> {
-        let value = self.ask_shared(|shared| shared.get(key)).await??;
+    async fn shared_answer(&self, plan: Fingerprint) -> Option<Kept> {
+        let key = shared::key(&self.config.namespace, &plan);
+        let value = self.ask_shared(|shared| shared.get(&key)).await??;
         let Some(Stored { made_at_ms, is_closed, body }) = Stored::decode(value) else {
             // It is written over by the answer that is computed now.
             self.telemetry.shared_cache_failures.inc();
@@ -232,11 +232,12 @@ impl AnswerCache {
     }
 
     /// What is not taken there the next process asks ClickHouse for.
-    async fn share(&self, key: &str, kept: &Kept) {
+    async fn share(&self, plan: Fingerprint, kept: &Kept) {
         let lifetime = self.lifetime(kept.is_closed);
         if kept.body.len() <= MOST_SHARED && !lifetime.is_zero() {
             let stored = Stored { made_at_ms: kept.made_at_ms, is_closed: kept.is_closed, body: kept.body.clone() };
-            let _unanswered = self.ask_shared(|shared| shared.put(key, stored.encode(), lifetime)).await;
+            let key = shared::key(&self.config.namespace, &plan);
+            let _unanswered = self.ask_shared(|shared| shared.put(&key, stored.encode(), lifetime)).await;
         }
     }
 
@@ -246,8 +247,7 @@ impl AnswerCache {
         Asking: Future<Output = Result<T, SharedCacheError>>,
     {
         let shared = self.shared.as_deref()?;
-        let now_ms = u64::try_from((self.elapsed)().as_millis()).unwrap_or(u64::MAX);
-        if now_ms < self.rests_until.load(Ordering::Relaxed) {
+        if whole_ms((self.elapsed)()) < self.rests_until.load(Ordering::Relaxed) {
             return None;
         }
         ask(shared).await.inspect_err(|error| self.failed(error)).ok()
@@ -255,8 +255,7 @@ impl AnswerCache {
 
     fn failed(&self, error: &SharedCacheError) {
         self.telemetry.shared_cache_failures.inc();
-        let until = (self.elapsed)() + REST;
-        self.rests_until.store(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.rests_until.store(whole_ms((self.elapsed)() + REST), Ordering::Relaxed);
         tracing::warn!(%error, "the shared cache failed; answers come without it for two seconds");
     }
 
@@ -271,6 +270,10 @@ impl AnswerCache {
             None => None,
         }
     }
+}
+
+fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
