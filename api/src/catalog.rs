@@ -81,22 +81,27 @@ impl Catalog {
 
     /// The event metrics that a metric is made of (itself, if it is one), each once, with their series.
     #[must_use]
-    pub fn events_behind(&self, name: &str) -> Vec<(&str, u64, &EventMetric)> {
-        let mut found = BTreeMap::new();
-        self.collect_events(name, 0, &mut found);
-        found.into_iter().map(|(name, (series, metric))| (name, series, metric)).collect()
+    pub fn events_behind<'a>(&'a self, name: &str) -> Vec<(&'a str, u64, &'a EventMetric)> {
+        let events = |metric: &'a Metric| match &metric.definition {
+            Definition::Events(events) => Some((metric.name.as_str(), metric.series, events)),
+            Definition::Derived(_) => None,
+        };
+        self.behind(name).filter_map(events).collect()
     }
 
-    fn collect_events<'a>(&'a self, name: &str, depth: usize, found: &mut BTreeMap<&'a str, (u64, &'a EventMetric)>) {
+    /// A metric and all that it is made of, each once.
+    pub fn behind<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Metric> + use<'a> {
+        let mut found = BTreeMap::new();
+        self.collect(name, 0, &mut found);
+        found.into_values()
+    }
+
+    fn collect<'a>(&'a self, name: &str, depth: usize, found: &mut BTreeMap<&'a str, &'a Metric>) {
         let Some(metric) = self.metrics.get(name).filter(|_| depth <= MAX_DEPTH) else { return };
-        match &metric.definition {
-            Definition::Events(events) => {
-                found.insert(&metric.name, (metric.series, events));
-            }
-            Definition::Derived(expression) => {
-                for needed in expression.metrics() {
-                    self.collect_events(&needed, depth + 1, found);
-                }
+        found.insert(&metric.name, metric);
+        if let Definition::Derived(expression) = &metric.definition {
+            for needed in expression.metrics() {
+                self.collect(&needed, depth + 1, found);
             }
         }
     }

@@ -50,8 +50,9 @@ pub struct Plan {
     pub series: Vec<Series>,
     /// Every event metric of the sources of `series`: time is closed for a source as a whole, whoever noticed.
     pub witnesses: Vec<Series>,
-    /// What is answered, in the order asked; derived ones and all they need are in `definitions`.
+    /// What is answered, in the order asked.
     pub metrics: Vec<String>,
+    /// Those of `metrics` and all that they need.
     pub definitions: BTreeMap<String, Definition>,
     pub group_by: Vec<String>,
     pub filters: Vec<Filter>,
@@ -115,7 +116,7 @@ impl Plan {
             witnesses: witnesses(&series, catalog),
             series,
             metrics: query.metrics.clone(),
-            definitions: catalog.iter().map(|metric| (metric.name.clone(), metric.definition.clone())).collect(),
+            definitions: definitions(query, catalog),
             group_by: query.group_by.clone(),
             filters,
             fill: query.fill,
@@ -186,6 +187,11 @@ fn check_metrics(query: &MetricQuery, catalog: &Catalog) -> Result<Vec<Series>, 
         }
     }
     Ok(found.into_values().collect())
+}
+
+fn definitions(query: &MetricQuery, catalog: &Catalog) -> BTreeMap<String, Definition> {
+    let needed = query.metrics.iter().flat_map(|name| catalog.behind(name));
+    needed.map(|metric| (metric.name.clone(), metric.definition.clone())).collect()
 }
 
 fn witnesses(series: &[Series], catalog: &Catalog) -> Vec<Series> {
@@ -353,6 +359,12 @@ pub(super) mod tests {
         assert!(problem.detail.contains("`page_views`") && problem.detail.contains("`policy`"), "{}", problem.detail);
         let problem = plan(json!({"grain": "minute", "from": "2000-01-01T00:00:00Z"})).unwrap_err();
         assert_eq!(problem.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+
+    #[test]
+    fn only_the_definitions_that_are_needed_are_part_of_a_plan() {
+        let plan = plan(serde_json::json!({"metrics": ["ctr"]})).unwrap();
+        assert_eq!(plan.definitions.keys().collect::<Vec<_>>(), ["clicks", "ctr", "impressions"]);
     }
 
     #[test]

@@ -149,7 +149,7 @@ pub enum Bench {
     },
     /// Two workers of each metric stage. Limit: one.
     Workers {
-        #[arg(long, default_value_t = 1_000_000)]
+        #[arg(long, default_value_t = 6_000_000)]
         events: u64,
     },
     /// How the cost of an event grows with keys, definitions, partitions and events a commit; curves as SVG.
