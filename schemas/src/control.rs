@@ -79,6 +79,9 @@ impl Activation {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct UpstreamWatermarks {
     pub upstreams: Vec<crate::window::PartialHeader>,
+    /// Offset on `metrics.partials` of the last word that is in them. What is read again up to there says nothing new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<u64>,
 }
 
 /// A record on `refine.changelog`: whose anonymous id this is.

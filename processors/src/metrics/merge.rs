@@ -243,7 +243,7 @@ impl Stage for MetricsMerge {
         task.has_applied(record.offset);
         // A watermark in a record with deltas is said again after all deltas of its commit; only that one counts.
         if partial.key.is_none() {
-            task.watermarks.observe(&partial.upstream);
+            task.watermarks.observe(record.offset, &partial.upstream);
             self.finalize(task, out);
         }
     }

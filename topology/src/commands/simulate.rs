@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use clap::ValueEnum as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::simulation::breaks::Break;
@@ -25,6 +26,8 @@ pub struct SimulateOptions {
 pub struct Report {
     pub totals: Totals,
     pub failure: Option<Failure>,
+    #[serde(skip)]
+    broken: Option<Break>,
 }
 
 /// Plays `seeds` seeds, beginning with `from`.
@@ -64,7 +67,7 @@ pub fn run(options: SimulateOptions) -> Report {
         eprintln!("seed {seed} fails; it is being made short");
         simulation::shrink(seed, options.broken, SHRINK_TRIES)
     });
-    Report { totals, failure }
+    Report { totals, failure, broken: options.broken }
 }
 
 fn style() -> ProgressStyle {
@@ -85,6 +88,10 @@ impl fmt::Display for Report {
             writeln!(f, "  {line}")?;
         }
         writeln!(f, "{detail}")?;
-        writeln!(f, "again: neonhub simulate --from {seed} --seeds 1")
+        write!(f, "again: neonhub simulate --from {seed} --seeds 1")?;
+        match self.broken.and_then(|broken| broken.to_possible_value()) {
+            Some(broken) => writeln!(f, " --break {}", broken.get_name()),
+            None => writeln!(f),
+        }
     }
 }

@@ -345,8 +345,7 @@ impl BrokenCommitter {
             let own = partial["upstream"]["watermark_ms"].as_i64();
             self.fastest = self.fastest.max(own);
             if let Some(fastest) = self.fastest {
-                // An hour ahead of the partition's own.
-                partial["upstream"]["watermark_ms"] = Value::from(fastest + 3_600_000);
+                partial["upstream"]["watermark_ms"] = Value::from(fastest);
             }
         });
     }

@@ -9,13 +9,13 @@ use neonhub_processors::landing::{EventRow, WindowRow};
 use neonhub_processors::refine::{Refine, RefineConfig};
 use neonhub_schemas::codec::header;
 use neonhub_schemas::control::Activation;
-use neonhub_schemas::event::{Envelope, Source};
+use neonhub_schemas::event::{Envelope, Kind, Source};
 use neonhub_schemas::record::{Record, TopicPartition};
 use neonhub_schemas::sketch::HyperLogLog;
 use neonhub_schemas::topics::Topic;
 use neonhub_schemas::window::Aggregate;
 
-use super::observer::OUT_OF_ORDERNESS_MS;
+use super::event_time::OUT_OF_ORDERNESS_MS;
 use super::oracle::{Cell, Oracle, Place, without_dimensions};
 use super::tables::Stored;
 use super::traces::trace_of;
@@ -216,7 +216,25 @@ fn is_row_of(row: &EventRow<'_>, posted: &Posted) -> bool {
         && row.timestamp == posted.timestamp_ms
         && row.value == posted.value
         && row.campaign == posted.campaign.unwrap_or_default()
+        && posted.user_id.as_ref().is_none_or(|user_id| row.user_id == *user_id)
+        && row.anonymous_id == posted.anonymous_id.as_deref().unwrap_or_default()
+        && row.previous_id == posted.previous_id.as_deref().unwrap_or_default()
+        && has_properties_of(row, posted)
         && !posted.is_refused
+}
+
+fn has_properties_of(row: &EventRow<'_>, posted: &Posted) -> bool {
+    let money = if posted.kind == Kind::Spend { "cost" } else { "revenue" };
+    let value = posted.value.map(|value| neonhub_schemas::Micros::from_raw(value).to_string());
+    let texts = [
+        ("channel", posted.channel),
+        ("policy", posted.policy),
+        ("path", posted.path),
+        ("country", posted.country),
+        (money, value.as_deref()),
+    ];
+    let expected: BTreeMap<&str, &str> = texts.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();
+    serde_json::from_str::<BTreeMap<&str, &str>>(&row.properties).is_ok_and(|found| found == expected)
 }
 
 fn dead_letters_are_those_expected(

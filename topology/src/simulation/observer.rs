@@ -11,17 +11,16 @@ use neonhub_schemas::topics::Topic;
 use neonhub_schemas::trace::TraceContext;
 use neonhub_schemas::window::WindowUpsert;
 
+use super::event_time::EventTime;
 use super::traces::check_event;
-use super::traffic::Traffic;
 
-/// How far behind the newest event the watermark stays (the default of `PartialConfig`).
-pub const OUT_OF_ORDERNESS_MS: i64 = 30_000;
-
-const WATCHED: [Topic; 6] = [
+/// In the order in which they follow from each other.
+const WATCHED: [Topic; 7] = [
     Topic::RawBehavior,
     Topic::EventsBehavior,
     Topic::EventsCampaign,
     Topic::EventsIntegration,
+    Topic::MetricsPartials,
     Topic::MetricsWindows,
     Topic::MetricsActivations,
 ];
@@ -37,7 +36,8 @@ pub struct Seen {
 }
 
 pub struct Observer {
-    positions: BTreeMap<TopicPartition, u64>,
+    positions: Vec<(TopicPartition, u64)>,
+    event_time: EventTime,
     /// By record key, which ends in the epoch.
     pub newest: BTreeMap<String, Seen>,
     pub upserts: u64,
@@ -56,6 +56,7 @@ impl Observer {
         });
         Self {
             positions: places.collect(),
+            event_time: EventTime::new(partitions),
             newest: BTreeMap::new(),
             upserts: 0,
             tombstones: 0,
@@ -66,7 +67,7 @@ impl Observer {
         }
     }
 
-    pub fn look(&mut self, log: &Log, traffic: &Traffic) -> Result<(), String> {
+    pub fn look(&mut self, log: &Log) -> Result<(), String> {
         let mut news = Vec::new();
         for (place, position) in &mut self.positions {
             while *position < log.end_offset(*place).map_err(|error| error.to_string())? {
@@ -77,7 +78,8 @@ impl Observer {
         }
         for record in news {
             match record.topic {
-                Topic::MetricsWindows => self.take_window(&record, traffic)?,
+                Topic::MetricsPartials => self.event_time.take_partial(&record)?,
+                Topic::MetricsWindows => self.take_window(&record)?,
                 Topic::MetricsActivations => self.activations.push(record),
                 Topic::RawBehavior => self.raw_behavior.entry(record.partition).or_default().push(record),
                 _ if record.headers.get(header::TYPE).is_some() => {}
@@ -85,6 +87,7 @@ impl Observer {
                     if self.has_traces {
                         check_event(&record)?;
                     }
+                    self.event_time.take_event(&record)?;
                     self.events.push(record);
                 }
             }
@@ -92,7 +95,7 @@ impl Observer {
         Ok(())
     }
 
-    fn take_window(&mut self, record: &Record, traffic: &Traffic) -> Result<(), String> {
+    fn take_window(&mut self, record: &Record) -> Result<(), String> {
         let key = String::from_utf8_lossy(&record.key).into_owned();
         let Some(value) = &record.value else {
             self.tombstones += 1;
@@ -117,9 +120,9 @@ impl Observer {
         if self.has_traces && upsert.revision == 1 && TraceContext::of(record).is_none() {
             return Err(format!("{key} goes on in no trace"));
         }
-        let newest_event_ms = traffic.newest_ms.get(&next.source).copied().unwrap_or(i64::MIN);
-        if next.is_final && next.end_s * 1_000 + OUT_OF_ORDERNESS_MS > newest_event_ms {
-            return Err(format!("{key} is final, but the newest event is of {newest_event_ms}: {next:?}"));
+        let complete_ms = self.event_time.complete_ms(record.partition, next.source);
+        if next.is_final && next.end_s * 1_000 > complete_ms {
+            return Err(format!("{key} is final, but its source is complete until {complete_ms}: {next:?}"));
         }
         match self.newest.insert(key.clone(), next) {
             Some(seen) if seen.is_evicted => Err(format!("{key} was evicted and is written again")),

@@ -264,7 +264,7 @@ impl World {
     }
 
     fn maintain(&mut self) -> Result<(), String> {
-        self.observer.look(&self.log, &self.traffic)?;
+        self.observer.look(&self.log)?;
         while self.log.maintain(self.now_ms()).map_err(|error| error.to_string())?.more {}
         Ok(())
     }

@@ -117,7 +117,7 @@ impl World {
                 self.fatal(&error)?;
             }
         }
-        self.observer.look(&self.log, &self.traffic)
+        self.observer.look(&self.log)
     }
 
     /// After a commit refine and the merge stage keep no more in memory than they may.
@@ -216,7 +216,7 @@ impl World {
         (0..self.slots.len()).for_each(|index| self.crash(index));
         self.zombies.clear();
         self.log = open_log(&self.store, self.settings.partitions)?;
-        self.observer.look(&self.log, &self.traffic)
+        self.observer.look(&self.log)
     }
 
     /// The process is thought dead: another takes its slot, while it may go on for a while.
@@ -251,6 +251,6 @@ impl World {
         if outcome.is_err() || self.rng.chance(200) {
             drop(self.zombies.swap_remove(index));
         }
-        self.observer.look(&self.log, &self.traffic)
+        self.observer.look(&self.log)
     }
 }
