@@ -19,14 +19,13 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use neonhub_schemas::over_limit::OverLimit;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -85,20 +84,8 @@ pub fn router(state: ApiState) -> Router {
         Some(cors) => router.layer(cors),
         None => router,
     };
-    let router = SECURITY_HEADERS.into_iter().fold(router, |router, (name, value)| {
-        let name = HeaderName::from_static(name);
-        router.layer(SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value)))
-    });
     router.layer(middleware::from_fn(request_id::identify))
 }
-
-/// On every answer, as OWASP's REST cheat sheet has them. The page of `/docs` brings its own scripts and styles.
-const SECURITY_HEADERS: [(&str, &str); 4] = [
-    ("x-content-type-options", "nosniff"),
-    ("x-frame-options", "DENY"),
-    ("referrer-policy", "no-referrer"),
-    ("content-security-policy", "default-src 'self' 'unsafe-inline' data:; frame-ancestors 'none'"),
-];
 
 fn cors(origins: AllowOrigin) -> CorsLayer {
     CorsLayer::new()
@@ -112,7 +99,15 @@ fn cors(origins: AllowOrigin) -> CorsLayer {
             header::IF_NONE_MATCH,
             HeaderName::from_static("last-event-id"),
         ])
-        .expose_headers([header::AGE, header::ETAG, header::LINK, header::RETRY_AFTER, request_id::REQUEST_ID])
+        .expose_headers([
+            header::AGE,
+            header::ETAG,
+            header::LINK,
+            header::RETRY_AFTER,
+            HeaderName::from_static("ratelimit"),
+            HeaderName::from_static("ratelimit-policy"),
+            request_id::REQUEST_ID,
+        ])
         .max_age(Duration::from_secs(3_600))
 }
 

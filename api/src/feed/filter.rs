@@ -113,3 +113,50 @@ impl LiveFilter {
 fn holds(key: &MetricKey, name: &str, value: &str) -> bool {
     key.dimensions.get(name).is_some_and(|found| found == value)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    fn update(workspace: &str, metric: &str, dimensions: &[(&str, &str)]) -> Update {
+        let dimensions = dimensions.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let key = MetricKey { workspace: workspace.to_owned(), metric: metric.to_owned(), series: 0, dimensions };
+        let json: Arc<RawValue> = RawValue::from_string("{}".to_owned()).unwrap().into();
+        Update { partition: 0, offset: 0, key, grain: Grain::Minute, json }
+    }
+
+    fn wants(filter: &LiveFilter, dimensions: &[(&str, &str)]) -> bool {
+        filter.wants(&update("acme", "clicks", dimensions))
+    }
+
+    #[test]
+    fn a_token_sees_the_rows_that_it_is_granted_and_no_others() {
+        let grant = Grant {
+            metrics: Some(["clicks".to_owned()].into()),
+            rows: [("campaign".to_owned(), ["men".to_owned(), "all".to_owned()].into())].into(),
+            ..Grant::whole("acme")
+        };
+        let ask = |filters: &[&str]| {
+            let filters = filters.iter().map(|text| (*text).to_owned());
+            LiveFilter::read("acme", [], None, filters).and_then(|filter| filter.within(&grant, &Catalog::new(&[])))
+        };
+        let filter = ask(&[]).unwrap();
+        assert!(wants(&filter, &[("campaign", "men")]) && wants(&filter, &[("campaign", "all"), ("policy", "x")]));
+        assert!(!wants(&filter, &[("campaign", "women")]), "another row");
+        assert!(!wants(&filter, &[]), "a window of all rows");
+        assert!(!filter.wants(&update("other", "clicks", &[("campaign", "men")])), "another workspace");
+        assert!(!filter.wants(&update("acme", "impressions", &[("campaign", "men")])), "another metric");
+        // What it asks for narrows, and never widens.
+        let narrowed = ask(&["campaign:men"]).unwrap();
+        assert!(wants(&narrowed, &[("campaign", "men")]) && !wants(&narrowed, &[("campaign", "all")]));
+        let outside = ask(&["campaign:women"]).unwrap();
+        assert!(!wants(&outside, &[("campaign", "women")]) && !wants(&outside, &[("campaign", "men")]));
+        let refused = LiveFilter::read("acme", ["impressions".to_owned()], None, []).unwrap();
+        let refused = refused.within(&grant, &Catalog::new(&[])).unwrap_err();
+        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    }
+}

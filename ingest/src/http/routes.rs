@@ -5,12 +5,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
-use axum::http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
-use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::path::{HttpMethod, Operation, Paths};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -50,13 +49,11 @@ pub fn router(state: IngestState) -> Router {
             None => ([(CONTENT_TYPE, "application/json")], document).into_response(),
         }
     };
-    let nosniff = SetResponseHeaderLayer::if_not_present(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     router
         .route("/openapi.json", axum::routing::get(answer))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
-        // Together: each layer by itself boxes one more future of each request.
-        .layer((nosniff, cors(&state)))
+        .layer(cors(&state))
         .with_state(state)
 }
 

@@ -82,6 +82,9 @@ pub async fn live(mut socket: Socket, mut stopping: Stopping) {
     socket.into_stream().close();
 }
 
+/// When the server stops, for a request that is on its way: it was sent before its sender could know.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// Waits for the next request to begin. False: the connection is over.
 async fn parked(socket: &mut Socket, stopping: &mut Stopping) -> bool {
     let server = Arc::clone(&socket.activity().server);
@@ -91,7 +94,7 @@ async fn parked(socket: &mut Socket, stopping: &mut Stopping) -> bool {
         heard = socket.hear() => Ok(heard),
         () = sleep(server.limits.idle_timeout) => Err(Cause::Idle),
         () = spot.told_to_go() => Err(Cause::Displaced),
-        () = told_to_stop(stopping) => Ok(false),
+        () = told_to_stop(stopping) => Ok(timeout(LAST_WORDS, socket.hear()).await.unwrap_or(false)),
     };
     server.counters.parked.dec();
     ended.unwrap_or_else(|cause| {

@@ -17,6 +17,7 @@ use tower_service::Service as _;
 use super::activity::{Activity, Exchange};
 use super::remainder::Remainder;
 use super::request_body::RequestBody;
+use super::security_headers;
 use super::socket::Protocol;
 
 /// The router, as one connection's hyper calls it.
@@ -67,7 +68,8 @@ struct Unfinished {
 }
 
 impl Answering {
-    fn finish(&mut self, response: Response<AxumBody>) -> Response<Answer> {
+    fn finish(&mut self, mut response: Response<AxumBody>) -> Response<Answer> {
+        security_headers::add(response.headers_mut());
         let exchange = self.exchange.take();
         let number = match (&exchange, self.protocol) {
             (Some(exchange), Protocol::Http2) => Some(exchange.activity().unread.new_answer()),

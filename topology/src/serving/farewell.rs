@@ -7,6 +7,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::security_headers;
+
 /// For a client to say its last words, and to hear ours.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -33,8 +35,9 @@ fn answer(status: u16, title: &str, code: &str, detail: &str, headers: &str) -> 
     let problem =
         format!(r#"{{"type":"urn:neonhub:problem:{code}","title":"{title}","status":{status},"detail":"{detail}"}}"#);
     format!(
-        "HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\n{headers}connection: close\r\n\
+        "HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\n{headers}{}connection: close\r\n\
          content-length: {}\r\n\r\n{problem}",
+        security_headers::lines(),
         problem.len()
     )
 }

@@ -29,6 +29,7 @@
 //! | `socket`, `request_body`, `exchange`, `unread` | hyper's parts, each with an end to waiting |
 //! | `activity` | what a connection is doing |
 //! | `farewell` | answers where no service speaks |
+//! | `security_headers` | what every answer tells browsers |
 //! | `descriptors` | how many connections the system allows |
 
 mod activity;
@@ -43,6 +44,7 @@ mod limits;
 mod remainder;
 mod request_body;
 mod room;
+mod security_headers;
 mod socket;
 mod stream;
 #[cfg(test)]
@@ -140,11 +142,7 @@ impl Server {
             following.spawn(Arc::clone(tls).follow_files());
         }
         let mut stop = pin!(stop);
-        loop {
-            let (stream, peer) = tokio::select! {
-                accepted = accept(&self.listener, &shared.room) => accepted,
-                () = stop.as_mut() => break,
-            };
+        let take_in = |stream: TcpStream, peer: IpAddr| {
             prepare(&stream, &shared.limits);
             if let Err(last_words) = shared.let_in(peer) {
                 if self.tls.is_none()
@@ -155,7 +153,7 @@ impl Server {
                         drop(permit);
                     });
                 }
-                continue;
+                return;
             }
             let (activity, told_to_stop) = (Activity::new(Arc::clone(&shared), peer), told_to_stop.clone());
             match &self.tls {
@@ -167,11 +165,30 @@ impl Server {
                     tokio::spawn(connection::live_over_tls(stream, tls.acceptor(), activity, told_to_stop));
                 }
             }
+        };
+        loop {
+            tokio::select! {
+                (stream, peer) = accept(&self.listener, &shared.room) => take_in(stream, peer),
+                () = stop.as_mut() => break,
+            }
         }
-        drop((self.listener, told_to_stop));
+        take_waiting(self.listener, take_in);
+        drop(told_to_stop);
         stopping.send_replace(true);
         // Every connection that lives listens to it.
         stopping.closed().await;
+    }
+}
+
+/// The system has let them in: closed with the listener, they would be reset, whatever they have sent.
+fn take_waiting(listener: TcpListener, take_in: impl Fn(TcpStream, IpAddr)) {
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, peer)) = listener.accept() {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            take_in(stream, peer.ip());
+        }
     }
 }
 

@@ -174,6 +174,33 @@ async fn what_came_of_the_next_request_is_not_lost_when_it_is_quiet() {
 }
 
 #[tokio::test]
+async fn every_answer_has_the_security_headers() {
+    let rig = Rig::start(ConnectionLimits::for_testing()).await;
+    let ask = async |request: &'static str| {
+        let mut client = rig.client().await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        read_all(&mut client).await
+    };
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "200"),
+        ("GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "404"),
+        ("DELETE / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "405"),
+        ("GET / HTTP/1.1\r\nhost: x\r\nx-a: ", "408"),
+    ] {
+        let answer = ask(request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        for line in [
+            "x-content-type-options: nosniff",
+            "x-frame-options: DENY",
+            "referrer-policy: no-referrer",
+            "content-security-policy: default-src 'self' 'unsafe-inline' data:; frame-ancestors 'none'",
+        ] {
+            assert!(answer.contains(&format!("\r\n{line}\r\n")), "{line} in {answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn silence_is_ended_and_slow_heads_are_told_why() {
     let rig = Rig::start(ConnectionLimits::for_testing()).await;
     let mut silent = rig.client().await;
@@ -286,6 +313,25 @@ async fn told_to_stop_it_ends_idle_connections_and_answers_busy_ones() {
     assert!(!rig.serving.is_finished());
     rig.go_on.notify_waiters();
     assert!(read_all(&mut busy).await.ends_with("waited"));
+    timeout(DEADLINE, rig.serving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_was_let_in_by_the_system_before_the_end_is_answered() {
+    let rig = Rig::start(ConnectionLimits::for_testing()).await;
+    // Nothing of the server runs meanwhile.
+    let connect = || {
+        let mut client = std::net::TcpStream::connect(rig.address).unwrap();
+        std::io::Write::write_all(&mut client, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        client.set_nonblocking(true).unwrap();
+        client
+    };
+    let clients: Vec<_> = (0..20).map(|_| connect()).collect();
+    rig.stop.send(()).unwrap();
+    for client in clients {
+        let answer = read_all(&mut TcpStream::from_std(client).unwrap()).await;
+        assert!(answer.ends_with("here"), "{answer}");
+    }
     timeout(DEADLINE, rig.serving).await.unwrap().unwrap();
 }
 
