@@ -60,6 +60,7 @@ instructions: native-tools rust ## Instructions of the hot paths against those k
 # One backbone after the other: they would slow each other down.
 chaos: libchdb real-stack ## Faults under 5,000 events/s, MINUTES=10 on each backbone; then counts and audits.
 	NEONHUB_CHAOS_MINUTES=$(MINUTES) NEONHUB_CHAOS_RATE=$(RATE) NEONHUB_CHAOS_RECOVERY_LIMIT_SECONDS=60 \
+	    NEONHUB_CHAOS_KILL_RECOVERY_LIMIT_SECONDS=10 \
 	    $(CARGO) test --release --workspace --locked --test chaos -- --nocapture --test-threads=1
 
 chaos-minute: libchdb real-stack

@@ -5,6 +5,8 @@ pub mod traces;
 use std::io::IsTerminal as _;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+use tracing_log::{AsLog as _, log};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
@@ -52,6 +54,8 @@ impl LogFilter {
     fn read_again(&self) -> anyhow::Result<String> {
         let (settings, _) = Settings::from_process()?;
         self.0.reload(filter(&settings.log.filter)?)?;
+        // What speaks through the crate `log` is held back by a level of its own, which only the start sets.
+        log::set_max_level(LevelFilter::current().as_log());
         Ok(settings.log.filter)
     }
 }

@@ -27,6 +27,7 @@ pub struct EngineMetrics {
     pub landed_rows: IntCounterVec,
     pub landing_seconds: Histogram,
     pub landing_failures: IntCounter,
+    pub landing_retries: IntGaugeVec,
 }
 
 impl EngineMetrics {
@@ -79,7 +80,18 @@ impl EngineMetrics {
             landed_rows: counter("neonhub_landing_rows_total", "Rows inserted into ClickHouse.", "table")?,
             landing_seconds,
             landing_failures,
+            landing_retries: gauge(
+                "neonhub_landing_retries",
+                "How often the insert of the batch under way has failed.",
+            )?,
         })
+    }
+
+    /// Partitions whose batch ClickHouse has not taken yet, though it was tried.
+    #[must_use]
+    pub fn landings_that_fail(&self) -> usize {
+        let families = self.landing_retries.collect();
+        families.iter().flat_map(|family| family.get_metric()).filter(|one| one.get_gauge().get_value() > 0.0).count()
     }
 
     /// Records that wait to be read, all partitions together, as they were observed last.
@@ -102,10 +114,18 @@ impl EngineMetrics {
     pub fn forget(&self, processor: &str, place: TopicPartition) {
         let partition = place.partition.to_string();
         let labels = [processor, place.topic.name(), partition.as_str()];
-        for gauges in [&self.lag, &self.watermark_delay_seconds, &self.state_entries, &self.state_bytes] {
+        let of_partitions =
+            [&self.lag, &self.watermark_delay_seconds, &self.state_entries, &self.state_bytes, &self.landing_retries];
+        for gauges in of_partitions {
             // Not all of them were ever set.
             let _unset = gauges.remove_label_values(&labels);
         }
+    }
+
+    /// Failures of the batch that a partition of the landing has under way.
+    pub fn observe_retries(&self, place: TopicPartition, failures: u32) {
+        let partition = place.partition.to_string();
+        self.landing_retries.with_label_values(&["landing", place.topic.name(), &partition]).set(i64::from(failures));
     }
 
     pub fn observe_lag(&self, processor: &str, lags: &[(TopicPartition, u64)]) {

@@ -207,6 +207,7 @@ impl Landing {
             match outcome {
                 Ok(()) => {
                     let Some(batch) = buffer.landed() else { continue };
+                    self.metrics.observe_retries(place, 0);
                     rows += batch.rows.len();
                     commits.insert(place, CommittedOffset { offset: batch.to, metadata: String::new() });
                     let landed = self.traced.extract_if((place, 0)..(place, batch.to), |_, _| true);
@@ -218,6 +219,7 @@ impl Landing {
                     let Some(backoff_ms) = buffer.failed(now_ms) else { continue };
                     self.metrics.landing_failures.inc();
                     let failures = buffer.failures;
+                    self.metrics.observe_retries(place, failures);
                     tracing::warn!(%place, %error, failures, backoff_ms, "insert failed, will be repeated");
                 }
             }

@@ -56,6 +56,16 @@ pub fn api_config(settings: &Settings) -> neonhub_api::olap::http::ClickHouseCon
 /// ClickHouse 25.3: the `JSON` type is ready for production from there on.
 const MINIMUM_VERSION: (u32, u32) = (25, 3);
 
+/// # Errors
+/// It is too old: what it is, and what is needed.
+pub fn check_version(version: &str) -> anyhow::Result<()> {
+    let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let (year, release) = MINIMUM_VERSION;
+    anyhow::ensure!(found >= MINIMUM_VERSION, "its version is {version}; {year}.{release} or newer is needed");
+    Ok(())
+}
+
 const NO_READER: &str = "the user neonhub_reader could not be made (with NEONHUB_CLICKHOUSE_READER_PASSWORD): the user that \
      migrates needs ACCESS MANAGEMENT and SELECT WITH GRANT OPTION (in ClickHouse's image CLICKHOUSE_DEFAULT_ACCESS_MANAGEMENT=1); a user of that \
      name in a users.xml has to go";
@@ -75,14 +85,7 @@ pub async fn migrate(settings: &Settings) -> anyhow::Result<Vec<String>> {
         .fetch_one()
         .await
         .map_err(|error| anyhow::anyhow!("ClickHouse at {url} does not answer: {error}"))?;
-    let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    anyhow::ensure!(
-        found >= MINIMUM_VERSION,
-        "ClickHouse at {url} is {version}; {}.{} or newer is needed",
-        MINIMUM_VERSION.0,
-        MINIMUM_VERSION.1
-    );
+    check_version(&version).map_err(|error| anyhow::anyhow!("ClickHouse at {url}: {error}"))?;
     let target =
         ClickHouseTarget { database: &settings.clickhouse.database, cluster: settings.clickhouse.cluster.as_deref() };
     let (on_cluster, engine) = match target.cluster {
@@ -130,14 +133,14 @@ pub async fn applied_migrations_of(settings: &Settings) -> anyhow::Result<Vec<(u
     applied_migrations(&landing_config(settings)?.client(), &settings.clickhouse.database).await
 }
 
-/// Milliseconds since the Unix epoch, as ClickHouse has them.
+/// Its version, and milliseconds since the Unix epoch as it has them.
 ///
 /// # Errors
 /// ClickHouse does not answer.
-pub async fn clickhouse_clock(settings: &Settings) -> anyhow::Result<i64> {
+pub async fn clickhouse_server(settings: &Settings) -> anyhow::Result<(String, i64)> {
     let client = landing_config(settings)?.client().with_database("default");
     let url = settings.clickhouse.effective_url();
-    let now = client.query("SELECT toUnixTimestamp64Milli(now64(3))").fetch_one().await;
+    let now = client.query("SELECT version(), toUnixTimestamp64Milli(now64(3))").fetch_one().await;
     now.map_err(|error| anyhow::anyhow!("ClickHouse at {url} does not answer: {error}"))
 }
 

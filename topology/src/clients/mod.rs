@@ -6,7 +6,9 @@ mod http;
 mod kafka_admin;
 
 pub use backbone::Backbone;
-pub use clickhouse::{api_config, applied_migrations_of, clickhouse_clock, inserters, landing_config, migrate};
+pub use clickhouse::{
+    api_config, applied_migrations_of, check_version, clickhouse_server, inserters, landing_config, migrate,
+};
 pub use http::{blocking_http_client, http_client};
 pub use kafka_admin::{TopicReport, TopicWork, check_or_create_topics};
 

@@ -9,7 +9,9 @@ use neonhub_api::cache::shared::SharedCache as _;
 use neonhub_schemas::migrations::CLICKHOUSE;
 use serde::Serialize;
 
-use crate::clients::{TopicWork, applied_migrations_of, check_or_create_topics, clickhouse_clock, operational_store};
+use crate::clients::{
+    TopicWork, applied_migrations_of, check_or_create_topics, check_version, clickhouse_server, operational_store,
+};
 use crate::clock;
 use crate::settings::{Settings, Values};
 
@@ -174,8 +176,8 @@ async fn clickhouse(settings: &Settings, library: &Path, report: &mut Report) {
             report.bad("clickhouse", State::Wrong, format!("{} is not there", library.display()), advice);
         }
     }
-    let now_ms = match within(clickhouse_clock(settings)).await {
-        Ok(now_ms) => now_ms,
+    let (version, now_ms) = match within(clickhouse_server(settings)).await {
+        Ok(answer) => answer,
         Err(_) if settings.clickhouse.url.is_none() => {
             return report.fine("clickhouse", format!("nothing answers at {url}: `neonhub up` starts it"));
         }
@@ -184,6 +186,10 @@ async fn clickhouse(settings: &Settings, library: &Path, report: &mut Report) {
             return report.bad("clickhouse", State::Wrong, error.to_string(), advice);
         }
     };
+    match check_version(&version) {
+        Ok(()) => report.fine("clickhouse", format!("version {version} answers at {url}")),
+        Err(error) => report.bad("clickhouse", State::Wrong, error.to_string(), "upgrade the server"),
+    }
     let skew = Duration::from_millis(clock::now_ms().abs_diff(now_ms));
     if skew > MOST_CLOCK_SKEW {
         let detail = format!("ClickHouse's clock is {:.1} s off this machine's", skew.as_secs_f64());

@@ -122,6 +122,10 @@ impl Post {
         self.worker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub fn name(&self) -> &str {
+        &self.place.name
+    }
+
     /// Not waiting to be made anew.
     pub fn is_at_work(&self) -> bool {
         self.worker().watch.0.is_at_work.load(Ordering::Relaxed)

@@ -139,15 +139,20 @@ impl Processors {
         let (posts, registry, engine) = (Arc::clone(&self.posts), self.registry.clone(), self.metrics.clone());
         let ready = move || {
             let (total, working) = (posts.len(), posts.iter().filter(|post| post.is_at_work()).count());
-            let lag = engine.lag_by_processor();
+            let failing: Vec<String> =
+                posts.iter().filter(|post| !post.is_at_work()).map(|post| post.name().to_owned()).collect();
+            let (lag, not_landed) = (engine.lag_by_processor(), engine.landings_that_fail());
             async move {
-                let status = if working == total { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                let is_ready = working == total && not_landed == 0;
+                let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
                 (
                     status,
                     axum::Json(serde_json::json!({
-                        "ready": working == total,
+                        "ready": is_ready,
                         "workers": total,
                         "working": working,
+                        "not_working": failing,
+                        "inserts_that_fail": not_landed,
                         "lag_records": lag,
                     })),
                 )

@@ -8,8 +8,9 @@ pub struct Plan {
     pub seed: u64,
     pub length: Duration,
     pub events_per_second: u32,
-    /// The longest that any fault may take to be recovered from.
+    /// The longest that any fault may take to be recovered from, and a kill.
     pub recovery_limit: Duration,
+    pub kill_recovery_limit: Duration,
     /// Only faults with this in their name, to look into one.
     pub only: String,
     /// `netem`, `tun` or `proxy`: what the way to the broker leads through; empty: the best that there is.
@@ -24,6 +25,7 @@ impl Plan {
             length: Duration::from_secs_f64(minutes * 60.0),
             events_per_second: knob("NEONHUB_CHAOS_RATE").unwrap_or(1_000),
             recovery_limit: Duration::from_secs(knob("NEONHUB_CHAOS_RECOVERY_LIMIT_SECONDS").unwrap_or(120)),
+            kill_recovery_limit: Duration::from_secs(knob("NEONHUB_CHAOS_KILL_RECOVERY_LIMIT_SECONDS").unwrap_or(120)),
             only: knob("NEONHUB_CHAOS_ONLY").unwrap_or_default(),
             way: knob("NEONHUB_CHAOS_WAY").unwrap_or_default(),
         }

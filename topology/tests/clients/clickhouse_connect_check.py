@@ -115,13 +115,11 @@ def main():
     external = ExternalData(file_name="given", data=b"1\n2\n", fmt="CSV", structure="n UInt8")
     check("external data", client.query("SELECT sum(n) FROM given", external_data=external).result_rows, [(3,)])
 
-    try:
-        import pandas  # noqa: F401
-    except ImportError:
-        print("skip data frames: pandas is not installed")
-    else:
+    if sys.version_info >= (3, 11):
         frame = client.query_df(f"SELECT id, name FROM {TABLE} WHERE id < 10 ORDER BY id")
         check("data frame", list(frame["id"]), sorted([*range(10), 0, 1, 2]))
+        client.insert_df(TABLE, frame.head(1).assign(id=900002, name="framed"))
+        check("inserted data frame", client.command(f"SELECT name FROM {TABLE} WHERE id = 900002"), "framed")
     client.command(f"DROP TABLE {TABLE}")
 
 

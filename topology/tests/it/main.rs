@@ -1,8 +1,11 @@
-//! Scenarios on real processes, each on both backbones: the embedded stack, and Apache Kafka with Apache Cassandra.
+//! Scenarios on real processes, on both backbones wherever that makes a difference: the embedded stack, and Apache Kafka with
+//! Apache Cassandra.
 //! (`cfg(test)` always holds here; by it clippy knows that these modules may panic.)
 
 #[cfg(test)]
 mod clickhouse_crate;
+#[cfg(test)]
+mod clickhouse_curl;
 #[cfg(test)]
 mod client;
 #[cfg(test)]

@@ -234,8 +234,8 @@ impl Stack {
         log.lines().filter(|line| texts.iter().all(|text| line.contains(text))).count()
     }
 
-    pub fn wait_for(&mut self, role: Role) {
-        let url = match role {
+    pub fn ready_url(&self, role: Role) -> String {
+        match role {
             Role::Olap => format!("http://127.0.0.1:{}/ping", self.ports.clickhouse.number()),
             Role::Ingest => format!("http://127.0.0.1:{}/health/ready", self.ports.ingest.number()),
             Role::SecondIngest => format!("http://127.0.0.1:{}/health/ready", self.ports.second_ingest.number()),
@@ -244,7 +244,11 @@ impl Stack {
             }
             Role::SecondApi => format!("http://127.0.0.1:{}/health/ready", self.ports.second_api.number()),
             Role::Up | Role::Api => format!("http://127.0.0.1:{}/health/ready", self.ports.api.number()),
-        };
+        }
+    }
+
+    pub fn wait_for(&mut self, role: Role) {
+        let url = self.ready_url(role);
         self.process(role)
             .wait_until_ready(START_LIMIT, || Client::answers(&url))
             .unwrap_or_else(|error| panic!("{role:?}: {error}"));

@@ -89,7 +89,11 @@ impl Status {
 /// Of a readiness' body: the parts that are not ready, or the workers that are.
 pub(super) fn detail(body: &Value) -> String {
     if let (Some(working), Some(total)) = (body["working"].as_u64(), body["workers"].as_u64()) {
-        return format!("{working} of {total} workers at work");
+        let at_work = format!("{working} of {total} workers at work");
+        return match body["inserts_that_fail"].as_u64() {
+            None | Some(0) => at_work,
+            Some(failing) => format!("{at_work}; clickhouse: {failing} inserts fail"),
+        };
     }
     let parts = body["parts"].as_object().or_else(|| body.as_object()).into_iter().flatten();
     let not_ready = parts.filter_map(|(name, part)| match part {
@@ -189,6 +193,10 @@ mod tests {
         assert_eq!(detail(&of_api), "clickhouse: connection refused");
         assert_eq!(detail(&json!({"ready": false, "log": "away", "listener": "ready"})), "log: away");
         assert_eq!(detail(&json!({"ready": true, "workers": 4, "working": 4})), "4 of 4 workers at work");
+        assert_eq!(
+            detail(&json!({"ready": false, "workers": 4, "working": 4, "inserts_that_fail": 2})),
+            "4 of 4 workers at work; clickhouse: 2 inserts fail"
+        );
         assert_eq!(detail(&json!({"ready": true, "parts": {"log": {"ready": true}}})), "");
     }
 }

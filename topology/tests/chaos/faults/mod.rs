@@ -15,6 +15,8 @@ use crate::stack::Backbone;
 #[derive(Clone, Copy)]
 pub struct Fault {
     pub name: &'static str,
+    /// A process dies at once, and nothing else goes on.
+    pub is_kill: bool,
     pub inflict: fn(&mut Scene) -> Inflicted,
 }
 
@@ -31,13 +33,13 @@ impl Inflicted {
     }
 }
 
-pub const KILL_A_ROLE: Fault = Fault { name: "kill -9", inflict: kill::a_role };
+pub const KILL_A_ROLE: Fault = Fault { name: "kill -9", is_kill: true, inflict: kill::a_role };
 
 const ON_BOTH: [Fault; 4] = [
-    Fault { name: "kill -9 every 5 s", inflict: kill::roles_in_a_row },
-    Fault { name: "SIGSTOP, SIGCONT", inflict: freeze::processors },
-    Fault { name: "ClickHouse killed amid inserts", inflict: clickhouse::killed_amid_inserts },
-    Fault { name: "1, 3, 1 processors", inflict: scale::out_and_in },
+    Fault { name: "kill -9 every 5 s", is_kill: true, inflict: kill::roles_in_a_row },
+    Fault { name: "SIGSTOP, SIGCONT", is_kill: false, inflict: freeze::processors },
+    Fault { name: "ClickHouse killed amid inserts", is_kill: true, inflict: clickhouse::killed_amid_inserts },
+    Fault { name: "1, 3, 1 processors", is_kill: false, inflict: scale::out_and_in },
 ];
 
 const ON_KAFKA: [Fault; 9] = [
@@ -45,11 +47,11 @@ const ON_KAFKA: [Fault; 9] = [
     ON_BOTH[1],
     ON_BOTH[2],
     ON_BOTH[3],
-    Fault { name: "broker restarted", inflict: broker::restarted },
-    Fault { name: "broker kill -9", inflict: broker::killed },
-    Fault { name: "broker cut off", inflict: network::cut_off },
-    Fault { name: "broker slow", inflict: network::slow },
-    Fault { name: "packets lost, reordered", inflict: network::lossy },
+    Fault { name: "broker restarted", is_kill: false, inflict: broker::restarted },
+    Fault { name: "broker kill -9", is_kill: true, inflict: broker::killed },
+    Fault { name: "broker cut off", is_kill: false, inflict: network::cut_off },
+    Fault { name: "broker slow", is_kill: false, inflict: network::slow },
+    Fault { name: "packets lost, reordered", is_kill: false, inflict: network::lossy },
 ];
 
 /// All but [`KILL_A_ROLE`].

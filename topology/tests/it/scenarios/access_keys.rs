@@ -7,14 +7,21 @@ use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, LIMIT, basic};
 use crate::real_stack::wait_until;
-use crate::stack::{API_KEY, Backbone, Options, Role, Stack, WRITE_KEY};
+use crate::stack::{API_KEY, Backbone, CLICKHOUSE_PASSWORD, Options, Role, Stack, WRITE_KEY};
 
 const KEY_SECRET: &str = "key-secret-of-the-tests-long-enough";
+const WEBHOOK_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
+/// Signed by nobody who is known.
+const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjQxMDI0NDQ4MDB9.bm90LXNpZ25lZC1ieS1hbnlib2R5";
 /// How soon every role knows of a change.
 const PROMISED: Duration = Duration::from_secs(2);
 
 pub fn run(backbone: Backbone) {
-    let settings = vec![("NEONHUB_KEY_SECRET", KEY_SECRET.to_owned()), ("NEONHUB_LOG", "debug".to_owned())];
+    let settings = vec![
+        ("NEONHUB_KEY_SECRET", KEY_SECRET.to_owned()),
+        ("NEONHUB_BOOTSTRAP_WEBHOOK_SECRET", WEBHOOK_SECRET.to_owned()),
+        ("NEONHUB_LOG", "debug".to_owned()),
+    ];
     let mut stack = Stack::start_with(backbone, Options { settings, ..Options::default() }, None);
     let client = stack.client();
 
@@ -31,6 +38,12 @@ pub fn run(backbone: Backbone) {
     assert_eq!(post(&client, &read_key, 20).status, 401);
     assert_eq!(get(&client, &read_key, "/v1/metrics").status, 200);
     assert_eq!(get(&client, &read_key, "/v1/keys").status, 403);
+    let (_, signing_key) =
+        make(&client, &json!({"label": "shop", "purpose": "token_signing", "scopes": ["metrics:read"]}));
+    assert_eq!(get(&client, TOKEN, "/v1/metrics").status, 401);
+    let unsigned = [("webhook-id", "m-1"), ("webhook-timestamp", "1"), ("webhook-signature", "v1,AAAA")];
+    let webhook = client.send(client.ingest_port, "POST", "/v1/integrations/stripe/webhook", &unsigned, b"{}");
+    assert_eq!(webhook.status, 401, "{}", webhook.body);
 
     restart(&mut stack);
     assert_eq!(post(&client, &write_key, 20).status, 200, "a key outlives a kill");
@@ -54,13 +67,27 @@ pub fn run(backbone: Backbone) {
     assert_audited(&client, &write_id);
     let log = std::fs::read_to_string(stack.log()).unwrap();
     assert!(log.contains("DEBUG"), "the processes were to say everything");
-    for secret in [WRITE_KEY, API_KEY, KEY_SECRET, &write_key, &read_key, &basic(WRITE_KEY), &basic(&write_key)] {
+    let (of_writer, of_shop) = (basic(WRITE_KEY), basic(&write_key));
+    let secrets = [
+        WRITE_KEY,
+        API_KEY,
+        KEY_SECRET,
+        CLICKHOUSE_PASSWORD,
+        WEBHOOK_SECRET,
+        &signing_key,
+        TOKEN,
+        &write_key,
+        &read_key,
+        &of_writer,
+        &of_shop,
+    ];
+    for secret in secrets {
         assert!(!log.contains(secret), "`{secret}` is in a log");
     }
     for path in ["/metrics", "/health/ready"] {
         for port in [client.ingest_port, client.api_port] {
             let shown = client.send(port, "GET", path, &[], b"").body;
-            assert!(!shown.contains(&write_key) && !shown.contains(API_KEY), "a key is in {path}");
+            assert!(secrets.iter().all(|secret| !shown.contains(secret)), "a secret is in {path}");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! ClickHouse is away or dies for 20 s: the pipeline keeps taking events, and the landing catches up exactly once.
+//! ClickHouse is away or dies for 20 s: the pipeline keeps taking events, the landing says so and catches up exactly once.
 
 use std::time::{Duration, Instant};
 
+use crate::client::{Client, LIMIT};
 use crate::poster::Poster;
 use crate::real_stack::wait_until;
 use crate::stack::{Backbone, Role, Stack};
@@ -31,6 +32,8 @@ pub fn run(backbone: Backbone) {
         }
         Backbone::Kafka => {
             stack.kill(Role::Olap);
+            let landing = stack.ready_url(Role::Processors);
+            wait_until("the landing says that it fails", LIMIT, || Ok(!Client::answers(&landing))).unwrap();
             assert!(wait_until("20 s of outage are over", AWAY, || Ok(false)).is_err());
             stack.spawn(Role::Olap);
             stack.wait_for(Role::Olap);

@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::clickhouse_crate;
+use crate::clickhouse_curl;
 use crate::client::Client;
 use crate::real_stack::cache_folder;
 use crate::real_stack::scratch::ScratchFolder;
@@ -42,6 +43,7 @@ pub fn run(backbone: Backbone) {
     std::os::unix::fs::symlink(node_modules.join("node_modules"), folder.path().join("node_modules")).unwrap();
     output_of(Command::new("node").arg(&check).arg(&as_writer));
     clickhouse_crate::check(&clickhouse);
+    clickhouse_curl::check(&fetched_program("fetch-program.sh", &["curl", "--version"]), &as_writer);
     // The checks leave the events alone.
     client.wait_for_events(EVENTS);
 }

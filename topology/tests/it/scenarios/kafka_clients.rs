@@ -1,15 +1,16 @@
 //! Unmodified Kafka clients on the topics: kcat, with the librdkafka of the distribution, and kafka-python, which has nothing
-//! of it. Both read what is committed, as JSON.
+//! of it. Both read what is committed, as JSON; kcat on every topic.
 
 use std::path::Path;
 use std::process::Command;
 
+use neonhub_schemas::topics::TOPICS;
 use serde_json::{Value, json};
 
 use super::clients::{client_folder, fetched_program, output_of, script};
-use crate::client::LIMIT;
+use crate::client::{Client, LIMIT, basic};
 use crate::real_stack::wait_until;
-use crate::stack::{Backbone, Stack, WORKSPACE};
+use crate::stack::{Backbone, Stack, WORKSPACE, WRITE_KEY};
 
 const PAGES: usize = 30;
 const SPENDS: usize = 3;
@@ -47,12 +48,33 @@ pub fn run() {
     topics.wait_for_windows(&python, "page_views", "minute", &views);
     topics.wait_for_windows(&python, "page_views", "day", &json!({ DAY: { "count": 30, "sum": "0" } }));
     topics.wait_for_windows(&python, "spend", "day", &json!({ DAY: { "count": 3, "sum": "0.3" } }));
+    assert_every_topic_is_readable(&client, &topics, &kcat);
     let windows = topics.read_by_kcat(&kcat, "metrics.windows");
     // Of one window the newest is the last: they are in one partition.
     let is_days_spend = |(key, window): &&(String, Value)| key.contains("|spend|") && window["grain"] == "day";
     let (_, newest) = windows.iter().rfind(is_days_spend).expect("a window of the day's spend");
     assert_eq!((&newest["window_start"], &newest["sum"]), (&json!(DAY), &json!("0.3")), "{newest}");
     stack.assert_audit_clean();
+}
+
+/// Something happens that goes on each of them, and kcat reads it as JSON.
+fn assert_every_topic_is_readable(client: &Client, topics: &Topics, kcat: &Path) {
+    let seen = json!({ "type": "identify", "messageId": "seen", "userId": "user-1", "anonymousId": "visitor-1" });
+    client.accept("/v1/batch", &[seen]);
+    client.accept("/v1/integrations/stripe/events", &[json!({ "type": "invoice.paid", "payload": { "id": "in_1" } })]);
+    let nameless = json!({ "type": "track", "userId": "user-1" }).to_string();
+    let key = basic(WRITE_KEY);
+    let refused = client.send(client.ingest_port, "POST", "/v1/track", &[("authorization", &key)], nameless.as_bytes());
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    let definition = json!({ "source": "behavior", "aggregation": "count" });
+    let answer = client.api("PUT", "/v1/metrics/definitions/anything", Some(&definition));
+    assert!(answer.status < 300, "{}", answer.body);
+    let mut unread: Vec<&str> = TOPICS.iter().map(|topic| topic.name).collect();
+    let outcome = wait_until("every topic has a record", LIMIT, || {
+        unread.retain(|topic| topics.count_by_kcat(kcat, topic) == 0);
+        Ok(unread.is_empty())
+    });
+    assert!(outcome.is_ok(), "nothing on {unread:?}");
 }
 
 /// Ten in each of three minutes.
@@ -85,6 +107,23 @@ struct Topics {
 impl Topics {
     fn name(&self, topic: &str) -> String {
         format!("{}{topic}", self.prefix)
+    }
+
+    /// Records, each with a key in words and a value in JSON, or none.
+    fn count_by_kcat(&self, kcat: &Path, topic: &str) -> usize {
+        let mut command = Command::new(kcat);
+        command.args(["-b", &self.brokers, "-t", &self.name(topic), "-C", "-e", "-q", "-J"]);
+        let printed = output_of(command.args(["-X", "isolation.level=read_committed"]));
+        for line in printed.lines() {
+            let record: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{topic}: {error}: {line}"));
+            assert!(record["key"].is_string(), "{record}");
+            if let Some(payload) = record["payload"].as_str() {
+                let value: Value =
+                    serde_json::from_str(payload).unwrap_or_else(|error| panic!("{topic}: {error}: {payload}"));
+                assert!(value.is_object(), "{topic}: {payload}");
+            }
+        }
+        printed.lines().count()
     }
 
     /// Key and value of every record, but for heartbeats.

@@ -89,14 +89,22 @@ fn assert_topics_are_planned_and_applied(stack: &Stack) {
 
 /// What is logged, by module, while a process runs.
 fn assert_log_can_be_changed(stack: &Stack, config: &Path) {
-    std::fs::write(config, "log = \"warn,neonhub=info,neonhub_topology=info\"\n").unwrap();
+    assert_eq!(stack.log_lines_with(&["DEBUG"]), 0, "nobody asked for details");
+    std::fs::write(config, "log = \"debug\"\n").unwrap();
     let argument = if stack.backbone == Backbone::Embedded { "up" } else { "api" };
     for process in stack.processes_with(argument) {
         let sent = Command::new("kill").args(["-HUP", &process.to_string()]).status().unwrap();
         assert!(sent.success());
     }
-    wait_until("the filter is changed", LIMIT, || Ok(stack.log_lines_with(&["what is logged was changed"]) > 0))
-        .unwrap();
+    let client = stack.client();
+    let are_details_logged = || {
+        // Something has to happen; readiness asks ClickHouse.
+        client.send(client.api_port, "GET", "/health/ready", &[], b"");
+        Ok(stack.log_lines_with(&["DEBUG"]) > 0)
+    };
+    wait_until("details are logged", LIMIT, are_details_logged).unwrap();
+    assert!(stack.log_lines_with(&["what is logged was changed"]) > 0);
+    std::fs::write(config, "log = \"info\"\n").unwrap();
 }
 
 fn status(stack: &Stack) -> (Value, bool) {
