@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every bench, several times, each with its limit in the same run. BENCH_FLAGS=--json prints one object a line.
+# The benches but for spill, spill-refine and scaling, several times, each with its limit in the same run. BENCH_FLAGS=--json
+# prints one object a line.
 #
 # Usage: deploy/bench.sh     (ROUNDS=3 by default)
 set -euo pipefail

@@ -16,8 +16,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use neonhub_schemas::access::{Lookup, Scope};
 use subtle::ConstantTimeEq;
 
-pub use limits::RateLimits;
-pub(crate) use limits::over_limit;
+pub use limits::{Left, RateLimits};
+pub(crate) use limits::{LeftOfQuota, over_limit};
 
 use crate::config::ApiKey;
 use crate::problem::Problem;
@@ -118,7 +118,7 @@ pub struct Allowance {
 impl Allowance {
     /// # Errors
     /// 429: it is used up.
-    pub fn take(&self, state: &ApiState) -> Result<(), Problem> {
+    pub fn take(&self, state: &ApiState) -> Result<Option<Left>, Problem> {
         state.rate_limits().take(&self.whose, self.per_minute)
     }
 }
@@ -219,7 +219,7 @@ fn recognise(state: &ApiState, stated: &str) -> Result<Recognised, Problem> {
     }
 }
 
-fn authenticate<S: Needs>(state: &ApiState, stated: Option<&str>) -> Result<Caller<S>, Problem> {
+fn authenticate<S: Needs>(state: &ApiState, parts: &Parts, stated: Option<&str>) -> Result<Caller<S>, Problem> {
     let stated = stated
         .ok_or_else(|| unauthorized("send an API key as `Authorization: Bearer …`", r#"Bearer realm="neonhub""#))?;
     let found = recognise(state, stated)?;
@@ -227,7 +227,9 @@ fn authenticate<S: Needs>(state: &ApiState, stated: Option<&str>) -> Result<Call
     let per_minute = found.requests_per_minute.unwrap_or(state.config().requests_per_minute);
     let whose = if found.is_token { token::signature(stated) } else { &found.actor };
     let allowance = Allowance { whose: whose.to_owned(), per_minute };
-    allowance.take(state)?;
+    if let (Some(left), Some(told)) = (allowance.take(state)?, parts.extensions.get::<LeftOfQuota>()) {
+        told.tell(left);
+    }
     if !found.scopes.contains(&S::SCOPE) {
         let detail = format!("this key lacks the scope `{}`", S::SCOPE.as_str());
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
@@ -242,7 +244,7 @@ impl<S: Needs> FromRequestParts<ApiState> for Caller<S> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
-        authenticate(state, bearer(parts))
+        authenticate(state, parts, bearer(parts))
     }
 }
 
@@ -252,7 +254,7 @@ impl<S: Needs> FromRequestParts<ApiState> for BrowserCaller<S> {
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
         let from_query = token_in_query(parts);
         let stated = bearer(parts).map(str::to_owned).or(from_query);
-        authenticate(state, stated.as_deref()).map(Self)
+        authenticate(state, parts, stated.as_deref()).map(Self)
     }
 }
 

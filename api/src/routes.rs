@@ -31,7 +31,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::auth::over_limit;
+use crate::auth::{LeftOfQuota, over_limit};
 use crate::config::Origins;
 use crate::problem::Problem;
 use crate::state::ApiState;
@@ -132,7 +132,7 @@ async fn within_limit(request: Request, next: Next) -> Response {
     }
 }
 
-async fn observe(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+async fn observe(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     // A method may be any word: only those that there are become labels.
     let method = match *request.method() {
         Method::GET | Method::PUT | Method::POST | Method::DELETE | Method::HEAD | Method::OPTIONS => {
@@ -142,7 +142,10 @@ async fn observe(State(state): State<ApiState>, request: Request, next: Next) ->
     };
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let begun = Instant::now();
-    let response = within_limit(request, next).await;
+    let left = LeftOfQuota::default();
+    request.extensions_mut().insert(left.clone());
+    let mut response = within_limit(request, next).await;
+    left.write_headers(response.headers_mut());
     let telemetry = state.telemetry();
     let status = response.status();
     telemetry.requests.with_label_values(&[method.as_str(), &route, status.as_str()]).inc();

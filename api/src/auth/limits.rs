@@ -1,13 +1,13 @@
-//! Requests a minute, by key or token (GCRA).
+//! Requests a minute, by key or token (GCRA), and the headers that tell of them (draft-ietf-httpapi-ratelimit-headers).
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use governor::clock::Clock as GovernorClock;
-use governor::middleware::NoOpMiddleware;
+use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
@@ -32,12 +32,38 @@ impl GovernorClock for LimitClock {
     }
 }
 
-type Limiter = RateLimiter<NotKeyed, InMemoryState, LimitClock, NoOpMiddleware<Nanos>>;
+type Limiter = RateLimiter<NotKeyed, InMemoryState, LimitClock, StateInformationMiddleware>;
 
 struct Seen {
     limiter: Limiter,
     per_minute: NonZeroU32,
     last: Duration,
+}
+
+/// What a request leaves of its caller's quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    per_minute: NonZeroU32,
+    requests: u32,
+}
+
+/// In a request's extensions: where the one who takes from a quota leaves word for the answer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LeftOfQuota(Arc<OnceLock<Left>>);
+
+impl LeftOfQuota {
+    pub(crate) fn tell(&self, left: Left) {
+        // A request takes once.
+        let _first = self.0.set(left);
+    }
+
+    /// Nothing where there is no quota, or the answer says it already.
+    pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
+        let Some(Left { per_minute, requests }) = self.0.get().copied() else { return };
+        for (name, value) in told(per_minute, requests, MINUTE.as_secs()) {
+            headers.entry(name).or_insert(value);
+        }
+    }
 }
 
 pub struct RateLimits {
@@ -51,12 +77,12 @@ impl RateLimits {
         Self { elapsed, callers: Mutex::new(HashMap::new()) }
     }
 
-    /// Takes one request of a caller that may make so many a minute, all of them at once.
+    /// Takes one request of a caller that may make so many a minute, all of them at once. `None`: there is no limit.
     ///
     /// # Errors
     /// 429 with `Retry-After` and `RateLimit-Policy`.
-    pub fn take(&self, whose: &str, per_minute: u32) -> Result<(), Problem> {
-        let Some(per_minute) = NonZeroU32::new(per_minute) else { return Ok(()) };
+    pub fn take(&self, whose: &str, per_minute: u32) -> Result<Option<Left>, Problem> {
+        let Some(per_minute) = NonZeroU32::new(per_minute) else { return Ok(None) };
         let now = (self.elapsed)();
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
         if callers.len() >= MOST_CALLERS && !callers.contains_key(whose) {
@@ -65,7 +91,7 @@ impl RateLimits {
         }
         let clock = LimitClock(self.elapsed.clone());
         let fresh = || Seen {
-            limiter: RateLimiter::direct_with_clock(Quota::per_minute(per_minute), clock.clone()),
+            limiter: RateLimiter::direct_with_clock(Quota::per_minute(per_minute), clock.clone()).with_middleware(),
             per_minute,
             last: now,
         };
@@ -75,7 +101,7 @@ impl RateLimits {
         }
         seen.last = now;
         match seen.limiter.check() {
-            Ok(()) => Ok(()),
+            Ok(quota) => Ok(Some(Left { per_minute, requests: quota.remaining_burst_capacity() })),
             Err(not_until) => Err(too_many(not_until.wait_time_from(clock.now()), per_minute, "a minute")),
         }
     }
@@ -89,16 +115,17 @@ pub(crate) fn over_limit(over: &OverLimit) -> Problem {
 fn too_many(wait: Duration, per_minute: NonZeroU32, per: &str) -> Problem {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     let detail = format!("more than {per_minute} requests {per}");
-    let policy = HeaderValue::try_from(format!("\"requests\";q={per_minute};w={}", MINUTE.as_secs()));
-    let state = HeaderValue::try_from(format!("\"requests\";r=0;t={}", seconds.max(1)));
-    let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
         .with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
-    for (name, value) in [("ratelimit-policy", policy), ("ratelimit", state)] {
-        if let Ok(value) = value {
-            problem = problem.with_header(HeaderName::from_static(name), value);
-        }
-    }
-    problem
+    told(per_minute, 0, seconds.max(1)).fold(problem, |problem, (name, value)| problem.with_header(name, value))
+}
+
+/// The quota, and what is left of it for so many seconds.
+fn told(per_minute: NonZeroU32, left: u32, seconds: u64) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let policy = HeaderValue::try_from(format!("\"requests\";q={per_minute};w={}", MINUTE.as_secs()));
+    let state = HeaderValue::try_from(format!("\"requests\";r={left};t={seconds}"));
+    let names = ["ratelimit-policy", "ratelimit"].map(HeaderName::from_static);
+    names.into_iter().zip([policy, state]).filter_map(|(name, value)| Some((name, value.ok()?)))
 }
 
 #[cfg(test)]

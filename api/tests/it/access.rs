@@ -298,8 +298,11 @@ async fn until_control_is_read_an_unknown_key_is_told_to_come_again() {
 async fn a_key_has_a_quota_of_requests() {
     let config = neonhub_api::ApiConfig { requests_per_minute: 3, ..neonhub_api::ApiConfig::for_testing() };
     let rig = Rig::with(config, neonhub_api::feed::memory::MemoryFeed::new(2));
-    for _ in 0..3 {
-        assert_eq!(rig.get("/v1/metrics").await.status.as_u16(), 200);
+    for left in [2, 1, 0] {
+        let answer = rig.get("/v1/metrics").await;
+        assert_eq!(answer.status.as_u16(), 200);
+        assert_eq!(answer.headers["ratelimit-policy"], r#""requests";q=3;w=60"#);
+        assert_eq!(answer.headers["ratelimit"], format!(r#""requests";r={left};t=60"#));
     }
     let answer = rig.get("/v1/metrics").await;
     answer.problem(429);

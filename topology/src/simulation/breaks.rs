@@ -181,6 +181,10 @@ impl StateStore for BrokenState {
         self.inner.write(changes)
     }
 
+    fn flush(&self) -> Result<(), EngineError> {
+        self.inner.flush()
+    }
+
     fn clear(&self) -> Result<(), EngineError> {
         let is_forgotten = self.faults.lock().breaks(Break::StateNotCleared, 1_000);
         if is_forgotten { Ok(()) } else { self.inner.clear() }

@@ -42,6 +42,15 @@ impl Role {
             Self::Landing => "landing",
         }
     }
+
+    /// Under this name its state is on the local disk.
+    fn stage_with_state(self) -> Option<&'static str> {
+        match self {
+            Self::Refine => Some("refine"),
+            Self::Merge => Some("metrics.merge"),
+            Self::Partial | Self::Landing => None,
+        }
+    }
 }
 
 pub(super) enum Running {
@@ -208,6 +217,13 @@ impl World {
             self.crashes += 1;
             let title = self.slots[index].title();
             self.note(format_args!("{title} dies"));
+            let Slot { role, name, .. } = &self.slots[index];
+            if let (Some(stage), Some(disk)) = (role.stage_with_state(), self.disks.get(name))
+                && self.rng.chance(500)
+            {
+                disk.lose_unflushed(stage);
+                self.note(format_args!("what {title} had not flushed is lost"));
+            }
         }
     }
 

@@ -17,8 +17,8 @@ use crate::stack::{Backbone, Stack, WORKSPACE};
 
 /// Series of one role, after everything below has been tried on it.
 const MOST_SERIES: usize = 2_000;
-const UNITS: [&str; 9] =
-    ["_total", "_seconds", "_bytes", "_records", "_entries", "_clients", "_open", "_parked", "_info"];
+const UNITS: [&str; 10] =
+    ["_total", "_seconds", "_bytes", "_records", "_entries", "_clients", "_open", "_parked", "_retries", "_info"];
 
 pub fn run() {
     let stack = Stack::start(Backbone::Kafka);
