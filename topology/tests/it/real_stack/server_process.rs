@@ -143,10 +143,11 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    /// A server that tells its process id and then serves until it is told to end.
-    fn start_sleeper(folder: &Path, script: &str) -> (ServerProcess, PathBuf) {
+    /// A server that is ready for being told to end, tells its process id and then serves.
+    fn start_sleeper(folder: &Path, on_term: &str, serving: &str) -> (ServerProcess, PathBuf) {
         let pid_file = folder.join("pid");
-        let script = format!("echo $$ >'{0}.new'; mv '{0}.new' '{0}'; {script}", pid_file.display());
+        let script =
+            format!("trap '{on_term}' TERM; echo $$ >'{0}.new'; mv '{0}.new' '{0}'; {serving}", pid_file.display());
         let command: Vec<OsString> = ["sh", "-c", &script].map(OsString::from).to_vec();
         let mut process = ServerProcess::start("sleeper", &folder.join("log"), &command).unwrap();
         process.wait_until_ready(LIMIT, || pid_file.exists()).unwrap();
@@ -157,7 +158,7 @@ mod tests {
     #[test]
     fn a_dropped_server_is_gone_when_drop_returns() {
         let folder = ScratchFolder::create("sleeper").unwrap();
-        let (process, server) = start_sleeper(folder.path(), "trap '' TERM; exec sleep 600");
+        let (process, server) = start_sleeper(folder.path(), "", "exec sleep 600");
         assert!(server.exists());
         drop(process);
         assert!(!server.exists());
@@ -166,8 +167,7 @@ mod tests {
     #[test]
     fn stop_lets_the_server_end_in_its_own_way() {
         let folder = ScratchFolder::create("sleeper").unwrap();
-        let (process, _) =
-            start_sleeper(folder.path(), "trap 'echo tidied up; exit 0' TERM; while :; do sleep 0.01; done");
+        let (process, _) = start_sleeper(folder.path(), "echo tidied up; exit 0", "while :; do sleep 0.01; done");
         process.stop(LIMIT);
         assert_eq!(last_lines(&folder.path().join("log"), 1), "tidied up");
     }
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn stop_kills_a_server_that_does_not_listen() {
         let folder = ScratchFolder::create("sleeper").unwrap();
-        let (process, server) = start_sleeper(folder.path(), "trap '' TERM; exec sleep 600");
+        let (process, server) = start_sleeper(folder.path(), "", "exec sleep 600");
         process.stop(Duration::from_millis(100));
         assert!(!server.exists());
     }
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn a_frozen_server_stands_still_until_it_is_thawed() {
         let folder = ScratchFolder::create("sleeper").unwrap();
-        let (mut process, server) = start_sleeper(folder.path(), "while :; do sleep 0.01; done");
+        let (mut process, server) = start_sleeper(folder.path(), "exit", "while :; do sleep 0.01; done");
         let is_stopped = || std::fs::read_to_string(server.join("stat")).unwrap().contains(") T ");
         process.freeze();
         wait_until("stopped", LIMIT, || Ok(is_stopped())).unwrap();
