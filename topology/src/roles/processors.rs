@@ -138,9 +138,9 @@ impl Processors {
     pub fn router(&self) -> Router {
         let (posts, registry, engine) = (Arc::clone(&self.posts), self.registry.clone(), self.metrics.clone());
         let ready = move || {
-            let (total, working) = (posts.len(), posts.iter().filter(|post| post.is_at_work()).count());
-            let failing: Vec<String> =
+            let not_working: Vec<String> =
                 posts.iter().filter(|post| !post.is_at_work()).map(|post| post.name().to_owned()).collect();
+            let (total, working) = (posts.len(), posts.len() - not_working.len());
             let (lag, not_landed) = (engine.lag_by_processor(), engine.landings_that_fail());
             async move {
                 let is_ready = working == total && not_landed == 0;
@@ -151,7 +151,7 @@ impl Processors {
                         "ready": is_ready,
                         "workers": total,
                         "working": working,
-                        "not_working": failing,
+                        "not_working": not_working,
                         "inserts_that_fail": not_landed,
                         "lag_records": lag,
                     })),
